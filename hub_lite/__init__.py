@@ -1,0 +1,1 @@
+"""The hub: takes packages over HTTP and runs them as Instances."""

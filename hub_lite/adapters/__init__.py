@@ -1,0 +1,1 @@
+"""The outside of the hub: processes, folders. Named only by app.py."""

@@ -1,0 +1,1 @@
+"""HTTP: parse, call the hub, answer. No rules live here."""

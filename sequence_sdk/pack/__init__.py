@@ -1,0 +1,1 @@
+"""Make a Sequence package: a deterministic tar.gz of a folder."""
