@@ -26,6 +26,9 @@ MAX_CHUNK = (
 )  # bytes of one DATA message of ours; a peer may limit its frames too, and its window does not tell
 FIRST_HIGH_CHANNEL = 2**31
 
+_LEFT_OVER = (
+    15  # refused and failed streams kept for each open one; a burst too large must not break the rest
+)
 _MODULUS = 2**32  # sequence numbers count bytes and wrap around
 _LENGTH = struct.Struct(">I")
 
@@ -157,7 +160,7 @@ def decode_message(frame: bytes) -> Message:
         _, channel, free, seq = _PRE_HANDSHAKE_WITH_SEQ.unpack(frame)
         return Message(kind, channel, free, seq)
     if len(frame) < layout.size or (len(frame) > layout.size and kind is not MessageType.HANDSHAKE):
-        raise RemoteProtocolError(f"a {kind.name} of {len(frame)} bytes; it has {layout.size}")
+        raise RemoteProtocolError(f"{kind.name} has {layout.size} bytes, not {len(frame)}")
     _, *numbers = layout.unpack_from(frame)
     named = dict(zip(_NUMBERS[kind], numbers, strict=True))
     return Message(kind, handshake_data=frame[layout.size :], **named)
@@ -194,7 +197,7 @@ class SendWindow:
         """
         if (self.sent - seq) % _MODULUS > (self.sent - self.acknowledged) % _MODULUS:
             raise RemoteProtocolError(
-                f"confirms byte {seq}; we are at {self.sent}, and {self.acknowledged} was confirmed before"
+                f"confirms byte {seq}, which is not from {self.acknowledged} to {self.sent}"
             )
         self.free = free
         self.acknowledged = seq
@@ -324,20 +327,17 @@ class _Stream:
     outbound: SendWindow | None = None  # None until the peer's HANDSHAKE
     ended: bool = False  # we have sent END or ERROR_END
     peer_ended: bool = False
-    failed: bool = (
-        False  # the application has no more to do with it; what still comes is dropped until the peer's end
-    )
+    failed: bool = False  # over for the application; what still comes is dropped until the peer's end
 
     @property
     def allowance(self) -> int:
         return self.outbound.allowance if self.outbound is not None and not self.ended else 0
 
     def check(self, kind: MessageType) -> None:
-        legal = _LEGAL_BEFORE_HANDSHAKE if self.outbound is None else _LEGAL_AFTER_HANDSHAKE
-        if kind not in legal:
-            raise RemoteProtocolError(
-                f"{kind.name} {'before' if self.outbound is None else 'after'} the HANDSHAKE"
-            )
+        if self.outbound is None and kind not in _LEGAL_BEFORE_HANDSHAKE:
+            raise RemoteProtocolError(f"{kind.name} before the HANDSHAKE")
+        if self.outbound is not None and kind not in _LEGAL_AFTER_HANDSHAKE:
+            raise RemoteProtocolError(f"{kind.name} after the HANDSHAKE")
         if self.peer_ended and kind not in _LEGAL_AFTER_END:
             raise RemoteProtocolError(f"{kind.name} after the end")
 
@@ -346,13 +346,13 @@ class Multiplexer:
     """One side of a carrier.
 
     Bytes of the peer go in with ``receive``, events come out. After each call of any method, what ``take_outgoing`` returns is to
-    be written to the carrier. Where either side may open streams, one of the two takes ``high_channels``: otherwise both number from 0
-    and two streams opened at the same moment become one.
+    be written to the carrier. Where either side may open streams, one of the two takes ``high_channels``: otherwise both number
+    from 0, and two streams opened at the same moment become one.
 
     A stream is gone once both sides have ended it, and its channel number may come back with a new one.
 
-    A peer that breaks a rule on a stream fails that stream alone; one whose frames or messages cannot be read, or that leaves more
-    than ``max_streams`` refused or failed streams without its end, breaks the carrier.
+    A peer that breaks a rule on a stream fails that stream alone; one whose frames or messages cannot be read, or that leaves a
+    great many refused or failed streams without its end, breaks the carrier.
 
     Args:
         high_channels: number the streams we open from 2³¹, not from 0.
@@ -376,7 +376,7 @@ class Multiplexer:
             raise LocalProtocolError(f"a window of {window} bytes; choose 1 to {_MODULUS - 1}")
         if max_frame_length < max(window, _PRE_HANDSHAKE_WITH_SEQ.size):
             raise LocalProtocolError(
-                f"frames of {max_frame_length} bytes cannot carry a window of {window}; raise max_frame_length"
+                f"max_frame_length {max_frame_length} is less than the window, {window}; raise it"
             )
         if not 0 < max_streams < FIRST_HIGH_CHANNEL // 2:
             raise LocalProtocolError(f"{max_streams} streams; choose 1 to {FIRST_HIGH_CHANNEL // 2 - 1}")
@@ -384,15 +384,15 @@ class Multiplexer:
         self._next = 0  # counted from the first channel of our range
         self._window = window
         self._max_streams = max_streams
+        self._max_kept = (1 + _LEFT_OVER) * max_streams
         self._max_frame_length = max_frame_length
         self._frames = FrameDecoder(max_length=max_frame_length)
         self._payload_of: Message | None = None  # the DATA whose payload is the next frame
         self._streams: dict[int, _Stream] = {}
+        self._open = 0  # those of them that have not failed
         self._events: deque[Event] = deque()
         self._outgoing: list[bytes] = []
-        self._status_due: dict[
-            int, None
-        ] = {}  # channels in order; one STATUS for all that is consumed between two writes
+        self._status_due: dict[int, None] = {}  # an ordered set: one STATUS tells all that was consumed
         self._broken = ""
         self._over = False
 
@@ -410,13 +410,17 @@ class Multiplexer:
             LocalProtocolError: ``carrier_ended`` was called before.
         """
         self._check_carrier()
-        self._frames.feed(chunk)
+        if not self._broken:
+            self._frames.feed(chunk)
         return self._read()
 
     def _read(self) -> Iterator[Event]:
         while True:
             while self._events:
-                yield self._events.popleft()
+                event = self._events.popleft()
+                if isinstance(event, WindowUpdated) and not self.allowance(event.channel):
+                    continue  # it was used, or the stream ended, while the event before it was out
+                yield event
             if self._broken:
                 raise RemoteProtocolError(self._broken)
             try:
@@ -456,26 +460,26 @@ class Multiplexer:
 
     def _admit(self, message: Message) -> _Stream:
         """Return the new stream of a message for an unknown channel; one too many is born failed."""
-        if len(self._streams) >= 2 * self._max_streams:
-            raise RemoteProtocolError(
-                f"{len(self._streams)} streams are open, refused, or failed without an end from the peer"
-            )
         channel = message.channel
-        is_refused = len(self._streams) >= self._max_streams
+        if len(self._streams) >= self._max_kept:
+            raise RemoteProtocolError(f"channel {channel}: {self._crowd()}")
+        is_refused = self._open >= self._max_streams
         stream = self._add(channel)
         if is_refused:
-            self._events.append(
-                StreamRefused(
-                    channel, f"channel {channel}: {self._max_streams} streams are open, and no more may be"
-                )
-            )
+            error = f"channel {channel}: {self._max_streams} streams are open, and no more may be"
+            self._events.append(StreamRefused(channel, error))
             self._give_up(channel, stream)
         else:
             self._events.append(StreamOpened(channel, message.handshake_data))
         return stream
 
+    def _crowd(self) -> str:
+        left_over = len(self._streams) - self._open
+        return f"{self._open} streams are open, and {left_over} that were refused or failed wait for the peer's end"
+
     def _add(self, channel: int, handshake_data: bytes = b"") -> _Stream:
         stream = self._streams[channel] = _Stream(ReceiveWindow(self._window))
+        self._open += 1
         self._queue(Message(MessageType.HANDSHAKE, channel, free=self._window, handshake_data=handshake_data))
         return stream
 
@@ -510,7 +514,7 @@ class Multiplexer:
                 stream.peer_ended = True
                 self._fail(channel, stream, Failure.PEER, "the peer ended it with an error")
             case _:
-                pass  # PRE_HANDSHAKE: it has opened the stream, and we may not send before the HANDSHAKE, which tells the window anew
+                pass  # PRE_HANDSHAKE: it has opened the stream; we may not send before the HANDSHAKE, and that tells the window
         if stream.allowance > before:
             self._events.append(WindowUpdated(channel, stream.allowance))
 
@@ -522,6 +526,7 @@ class Multiplexer:
         if not stream.ended:
             self._queue(Message(MessageType.ERROR_END, channel))
         stream.ended = stream.failed = True
+        self._open -= 1
         if stream.inbound.buffered:
             stream.inbound.buffered = 0
             self._status_due[channel] = None  # a peer that waits for room must be able to get to its end
@@ -530,6 +535,7 @@ class Multiplexer:
     def _forget_if_over(self, channel: int, stream: _Stream) -> None:
         if stream.ended and stream.peer_ended:
             del self._streams[channel]
+            self._open -= not stream.failed
             self._status_due.pop(channel, None)
 
     def carrier_ended(self) -> list[StreamFailed]:
@@ -538,14 +544,13 @@ class Multiplexer:
         Iterate the last ``receive`` to its end before. A second call returns nothing.
         """
         events = [
-            StreamFailed(
-                channel, Failure.CARRIER, f"channel {channel}: the carrier ended before the stream did"
-            )
+            StreamFailed(channel, Failure.CARRIER, f"channel {channel}: the carrier ended before the stream")
             for channel, stream in self._streams.items()
             if not stream.failed
         ]
         self._over = True
         self._streams.clear()
+        self._open = 0
         self._status_due.clear()
         self._events.clear()
         self._outgoing.clear()
@@ -557,13 +562,13 @@ class Multiplexer:
         """Open a stream; return its channel. There is room to send once the peer has answered.
 
         Raises:
-            LocalProtocolError: there are ``max_streams`` already, ``handshake_data`` is longer than a frame, or the carrier is over.
+            LocalProtocolError: there are ``max_streams`` already, ``handshake_data`` does not fit a frame, or the carrier is over.
         """
         self._check_carrier()
-        if len(self._streams) >= self._max_streams:
-            raise LocalProtocolError(
-                f"{len(self._streams)} streams are open; end one before you open another"
-            )
+        if self._open >= self._max_streams:
+            raise LocalProtocolError(f"{self._open} streams are open; end one before you open another")
+        if len(self._streams) >= self._max_kept:
+            raise LocalProtocolError(f"{self._crowd()}; close the carrier")
         longest = self._max_frame_length - _LAYOUTS[MessageType.HANDSHAKE].size
         if len(handshake_data) > longest:
             raise LocalProtocolError(
@@ -621,10 +626,9 @@ class Multiplexer:
         stream = self._streams.get(channel)
         if stream is None or stream.failed:
             return
-        if not 0 <= length <= stream.inbound.buffered:
-            raise LocalProtocolError(
-                f"channel {channel}: {length} bytes consumed, of {stream.inbound.buffered} that wait"
-            )
+        waiting = stream.inbound.buffered
+        if not 0 <= length <= waiting:
+            raise LocalProtocolError(f"channel {channel}: {length} bytes consumed, of {waiting} that wait")
         if length:
             stream.inbound.buffered -= length
             self._status_due[channel] = None
@@ -646,6 +650,7 @@ class Multiplexer:
         stream = self._streams.get(channel)
         if stream is not None and not stream.failed:
             self._give_up(channel, stream)
+            self._events = deque(event for event in self._events if event.channel != channel)
 
     def keep_alive(self) -> None:
         """Say that we are there. The shell calls this every ``KEEP_ALIVE_INTERVAL``.

@@ -1,0 +1,169 @@
+"""The links of a runner: connect them, and read and write the data links from the event loop.
+
+Data is received and sent by direct calls on non-blocking sockets: nothing is read before it is wanted, which is the
+back-pressure, and nothing is copied twice.
+"""
+
+import asyncio
+import contextlib
+import socket
+
+from .errors import HubUnreachable
+from .protocol.channels import Channel
+from .protocol.hello import encode_hello
+from .settings import Settings
+
+READ_SIZE = 256 * 1024  # bytes; one block of items
+FULL = 64 * 1024  # bytes in a writer from which its user should wait
+_SOCKET_BUFFER = 1024 * 1024  # bytes; the kernel may give less
+
+
+def connect(settings: Settings) -> dict[Channel, socket.socket]:
+    """Return one open link for each channel, its hello sent.
+
+    Raises:
+        HubUnreachable: nobody listens there.
+    """
+    links: dict[Channel, socket.socket] = {}
+    try:
+        for channel in Channel:
+            links[channel] = _connect(settings)
+            links[channel].sendall(encode_hello(settings.instance_id, channel))
+    except OSError as error:
+        for link in links.values():
+            link.close()
+        place = settings.socket_path or f"{settings.host}:{settings.port}"
+        raise HubUnreachable(f"no hub at {place}: {error.strerror or error}") from error
+    return links
+
+
+def _connect(settings: Settings) -> socket.socket:
+    if settings.socket_path:
+        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            link.connect(settings.socket_path)
+        except OSError:
+            link.close()
+            raise
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+        return link
+    link = socket.create_connection((settings.host, settings.port))
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return link
+
+
+class SocketReader:
+    """Reads one link. A cancelled ``read`` loses nothing: bytes leave the kernel only when they are returned."""
+
+    def __init__(self, link: socket.socket) -> None:
+        link.setblocking(False)
+        self._link = link
+        self._loop = asyncio.get_running_loop()
+
+    async def read(self) -> bytes:
+        """Return up to 256 KiB as soon as there is any; ``b""`` is the end. The loop gets at least one turn."""
+        while True:
+            try:
+                chunk = self._link.recv(READ_SIZE)
+            except BlockingIOError:
+                await self._readable()
+            else:
+                break
+        await asyncio.sleep(0)
+        return chunk
+
+    async def _readable(self) -> None:
+        waiter = self._loop.create_future()
+        self._loop.add_reader(self._link, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            self._loop.remove_reader(self._link)
+
+    def close(self) -> None:
+        """Close the link; safe to call twice."""
+        self._link.close()
+
+
+class SocketWriter:
+    """Writes one link: small writes of one turn of the loop leave together, a lone one leaves at the end of the turn."""
+
+    def __init__(self, link: socket.socket) -> None:
+        link.setblocking(False)
+        self._link = link
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray()
+        self._scheduled = False
+        self._watching = False
+        self._waiters: list[asyncio.Future[None]] = []
+        self._error: OSError | None = None
+
+    @property
+    def full(self) -> bool:
+        """Tell whether the user should ``drain`` before it writes more."""
+        return len(self._buffer) >= FULL
+
+    def write(self, data: bytes) -> None:
+        """Take bytes to send; they leave when the loop's turn ends, or at once when they are many."""
+        if len(data) >= FULL and not self._buffer:
+            data = data[self._send(data) :]
+        self._buffer += data
+        if not self._scheduled and not self._watching:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    async def drain(self) -> None:
+        """Wait until everything is in the kernel's hands.
+
+        Raises:
+            OSError: the peer does not take any more.
+        """
+        self._flush()
+        while self._buffer and not self._error:
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+        if self._error:
+            raise self._error
+
+    def end(self) -> None:
+        """Half-close the link: the peer reads the end. Drain first. Safe to call twice."""
+        with contextlib.suppress(OSError):
+            self._link.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the link; safe to call twice."""
+        self._unwatch()
+        self._link.close()
+
+    def _send(self, data: bytes | bytearray) -> int:
+        try:
+            return self._link.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._error = error
+            return len(data)  # nobody takes them
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._buffer:
+            del self._buffer[: self._send(self._buffer)]
+        if self._buffer and not self._watching:
+            self._loop.add_writer(self._link, self._flush)
+            self._watching = True
+        elif not self._buffer:
+            self._unwatch()
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                _wake(waiter)
+
+    def _unwatch(self) -> None:
+        if self._watching:
+            self._loop.remove_writer(self._link)
+            self._watching = False
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
