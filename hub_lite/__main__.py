@@ -1,0 +1,5 @@
+"""``python -m hub_lite``."""
+
+from .cli import main
+
+main()

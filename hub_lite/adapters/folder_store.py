@@ -1,0 +1,470 @@
+"""The store of Sequences in a folder of the hub's machine.
+
+<root>/
+├── lock                the process id of the hub that has the folder; locked while it does
+├── sequences.sqlite3   a row per Sequence, a row per package
+├── packages/<sha256>/  unpacked packages, named by the hash of their archive, shared by Sequences that are the same
+├── incoming/           archives that are being received
+└── staging/            packages that are being unpacked, or removed
+"""
+
+import fcntl
+import hashlib
+import logging
+import os
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from hub_lite.errors import Conflict, NotFound, PayloadTooLarge, Unavailable
+from hub_lite.packages import (
+    DISK_FULL,
+    InvalidManifest,
+    PackageLimits,
+    extract,
+    full_disk_is_unavailable,
+    remove_tree,
+)
+from hub_lite.ports import StoredSequence
+from hub_lite.settings import SettingsError
+from sequence_sdk.manifest import MANIFEST_NAME, ManifestError, parse_manifest
+
+logger = logging.getLogger(__name__)
+
+_SCHEMA_VERSION = 1
+# The manifest is kept beside its package, as what a running Sequence does to its own folder must not change what the
+# hub knows of it. The positions are the order of creation, which a clock that was set back would not give.
+_SCHEMA = """
+BEGIN;
+CREATE TABLE packages (
+    sha256 TEXT PRIMARY KEY,
+    size INTEGER NOT NULL,
+    manifest BLOB NOT NULL
+);
+CREATE TABLE sequences (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    sha256 TEXT NOT NULL REFERENCES packages,
+    created REAL NOT NULL
+);
+PRAGMA user_version = 1;
+COMMIT;
+"""
+
+
+class DataFolderError(SettingsError):
+    """The data folder cannot be used by this hub; ``root`` is the folder."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.root = root
+
+
+class DataFolderInUse(DataFolderError):
+    """Another hub has the data folder; ``pid`` is its process, None if it did not say."""
+
+    def __init__(self, root: Path, pid: int | None) -> None:
+        super().__init__(root)
+        self.pid = pid
+
+    def __str__(self) -> str:
+        holder = f"process {self.pid}" if self.pid is not None else "another process"
+        return f"{self.root}: {holder} has this data folder; stop that hub, or give this one another folder"
+
+
+class DataFolderTooNew(DataFolderError):
+    """A newer hub wrote the data folder; ``found`` and ``known`` are versions of its schema."""
+
+    def __init__(self, root: Path, found: int, known: int) -> None:
+        super().__init__(root)
+        self.found = found
+        self.known = known
+
+    def __str__(self) -> str:
+        return (
+            f"{self.root}: a newer hub wrote this data folder (schema {self.found}, this hub knows {self.known}); "
+            "upgrade this hub, or give it another folder"
+        )
+
+
+class DataFolderDamaged(DataFolderError):
+    """The database in the data folder cannot be read; ``why`` is what SQLite says."""
+
+    def __init__(self, root: Path, why: str) -> None:
+        super().__init__(root)
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.root}: its database cannot be read ({self.why}); restore it, or give the hub another folder"
+
+
+class Upload:
+    """An archive that is being received, into a file that goes when the block ends."""
+
+    def __init__(self, path: Path, limits: PackageLimits) -> None:
+        self._path = path
+        self._limits = limits
+        self._hash = hashlib.sha256()
+        self._file: BinaryIO | None = None
+        self.size = 0  # bytes
+
+    def __enter__(self) -> Self:
+        with full_disk_is_unavailable():
+            self._file = self._path.open("xb+", buffering=0)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of what was written so far, in hexadecimal."""
+        return self._hash.hexdigest()
+
+    def write(self, chunk: bytes) -> None:
+        """Keep the next bytes of the archive.
+
+        Raises:
+            PayloadTooLarge: with them it is longer than ``max_packed_bytes``; they are not kept.
+            Unavailable: the disk is full.
+        """
+        file = self._opened()
+        if self.size + len(chunk) > self._limits.max_packed_bytes:
+            raise PayloadTooLarge(
+                f"The package is larger than the {self._limits.max_packed_bytes} bytes this hub takes."
+            )
+        with full_disk_is_unavailable():
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[file.write(rest) :]
+        self._hash.update(chunk)
+        self.size += len(chunk)
+
+    def archive(self) -> BinaryIO:
+        """Return what was written, open at its first byte; it closes with the upload."""
+        file = self._opened()
+        file.seek(0)
+        return file
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            raise RuntimeError("an upload is written and read inside its with block")
+        return self._file
+
+
+class FolderStore:
+    """The Sequences of a hub, in a folder that nobody else uses; they are there again after a restart.
+
+    All methods block, and may be called from any thread. Between ``open`` and ``close`` the folder belongs to this store;
+    outside, methods raise ``Unavailable``.
+    """
+
+    def __init__(self, root: Path, limits: PackageLimits) -> None:
+        self._root = root.absolute()
+        self._limits = limits
+        self._lock = threading.Lock()  # over the three fields below and what lies in packages/
+        self._resources = ExitStack()
+        self._database: sqlite3.Connection | None = None
+        self._sequences: dict[str, StoredSequence] = {}  # in the order of creation
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Take the folder, making it if need be, and clear away what a crash has left in it.
+
+        Raises:
+            DataFolderInUse: another hub has it.
+            DataFolderTooNew: a newer hub wrote it.
+            DataFolderDamaged: its database cannot be read.
+        """
+        with self._lock, ExitStack() as resources:
+            self._root.mkdir(0o700, parents=True, exist_ok=True)
+            resources.enter_context(_lock_folder(self._root))
+            for name in ("packages", "incoming", "staging"):
+                (self._root / name).mkdir(0o700, exist_ok=True)
+            try:
+                database = resources.enter_context(_open_database(self._root))
+                sequences = _load_sequences(database, self._root / "packages")
+            except sqlite3.DatabaseError as error:
+                raise DataFolderDamaged(self._root, str(error)) from error
+            used = {sha256 for (sha256,) in database.execute("SELECT sha256 FROM packages")}
+            for leftover in (
+                *(self._root / "incoming").iterdir(),
+                *(self._root / "staging").iterdir(),
+                *(package for package in (self._root / "packages").iterdir() if package.name not in used),
+            ):
+                _discard(leftover)
+            self._database = database
+            self._sequences = sequences
+            self._resources = resources.pop_all()
+
+    def close(self) -> None:
+        """Give the folder back. Safe to call twice."""
+        with self._lock:
+            self._database = None
+            self._sequences = {}
+            self._resources.close()
+
+    def receive(self) -> Upload:
+        """Return a place for an archive that arrives; to be used in a ``with`` block."""
+        with self._lock:
+            self._opened()
+        return Upload(self._root / "incoming" / uuid.uuid4().hex, self._limits)
+
+    def add(self, upload: Upload, sequence_id: str) -> StoredSequence:
+        """Unpack what was received and keep it as a new Sequence.
+
+        Raises:
+            PackageError: the package cannot be used (hub_lite/packages.py has the kinds).
+            Conflict: the id is taken.
+            Unavailable: the disk is full.
+        """
+        return self._keep(upload, sequence_id, replaces=False)
+
+    def replace(self, upload: Upload, sequence_id: str) -> StoredSequence:
+        """Unpack what was received and keep it as the new package of a Sequence; its id and age stay.
+
+        If it fails, the Sequence is as before.
+
+        Raises:
+            PackageError: the package cannot be used (hub_lite/packages.py has the kinds).
+            NotFound: there is no such Sequence.
+            Unavailable: the disk is full.
+        """
+        return self._keep(upload, sequence_id, replaces=True)
+
+    def all(self) -> list[StoredSequence]:
+        """Return every Sequence, the oldest first."""
+        with self._lock:
+            self._opened()
+            return list(self._sequences.values())
+
+    def get(self, sequence_id: str) -> StoredSequence:
+        """Return a Sequence.
+
+        Raises:
+            NotFound: there is no such Sequence.
+        """
+        with self._lock:
+            self._opened()
+            if sequence_id not in self._sequences:
+                raise NotFound(f"Sequence {sequence_id} not found")
+            return self._sequences[sequence_id]
+
+    def remove(self, sequence_id: str) -> None:
+        """Forget a Sequence, and its package if no other Sequence is the same.
+
+        Files that cannot be removed now are tried again when the store is next opened.
+
+        Raises:
+            NotFound: there is no such Sequence.
+        """
+        with self._lock:
+            database = self._opened()
+            if sequence_id not in self._sequences:
+                raise NotFound(f"The sequence {sequence_id} does not exist.")
+            with database:
+                database.execute("DELETE FROM sequences WHERE id = ?", (sequence_id,))
+                _forget_unused_packages(database)
+            removed = self._sequences.pop(sequence_id)
+            retired = self._retire(removed.sha256)
+        for package in retired:
+            _discard(package)
+
+    def _keep(self, upload: Upload, sequence_id: str, *, replaces: bool) -> StoredSequence:
+        staged = self._root / "staging" / uuid.uuid4().hex
+        unused: list[Path] = [staged]
+        try:
+            with self._lock:
+                manifest = self._known_manifest(upload, sequence_id, replaces=replaces)
+                if manifest is not None:
+                    return self._record(upload, sequence_id, manifest, unused)
+            # The lock is free while unpacking, which may take long: so everything is looked at once more afterwards.
+            extract(upload.archive(), staged, self._limits)
+            manifest = (staged / MANIFEST_NAME).read_bytes()
+            with self._lock:
+                if self._known_manifest(upload, sequence_id, replaces=replaces) is None:
+                    unused += self._retire(upload.sha256)
+                    staged.rename(self._package(upload.sha256))
+                return self._record(upload, sequence_id, manifest, unused)
+        finally:
+            for folder in unused:
+                _discard(folder)
+
+    def _known_manifest(self, upload: Upload, sequence_id: str, *, replaces: bool) -> bytes | None:
+        """Return the manifest of the package if it is here already, after a look at whether the id may be used."""
+        if replaces and sequence_id not in self._sequences:
+            self._opened()
+            raise NotFound(f"Sequence with id: {sequence_id} not found")
+        if not replaces and sequence_id in self._sequences:
+            raise Conflict(f"Sequence with id {sequence_id} already exist")
+        known = "SELECT manifest FROM packages WHERE sha256 = ?"
+        row = self._opened().execute(known, (upload.sha256,)).fetchone()
+        return row[0] if row is not None and self._package(upload.sha256).is_dir() else None
+
+    def _record(
+        self, upload: Upload, sequence_id: str, raw_manifest: bytes, unused: list[Path]
+    ) -> StoredSequence:
+        """Write the rows of a Sequence whose package is in its place; add to ``unused`` what it makes superfluous."""
+        database = self._opened()
+        replaced = self._sequences.get(sequence_id)
+        try:
+            manifest = parse_manifest(raw_manifest)
+        except ManifestError as error:  # of a package that another version of the hub has unpacked
+            raise InvalidManifest(str(error)) from error
+        sequence = StoredSequence(
+            id=sequence_id,
+            manifest=manifest,
+            directory=self._package(upload.sha256),
+            package_size=upload.size,
+            sha256=upload.sha256,
+            created=time.time() if replaced is None else replaced.created,
+        )
+        with _full_database_is_unavailable(), database:
+            database.execute(
+                "INSERT OR IGNORE INTO packages (sha256, size, manifest) VALUES (?, ?, ?)",
+                (sequence.sha256, sequence.package_size, raw_manifest),
+            )
+            database.execute(
+                "INSERT INTO sequences (id, sha256, created) VALUES (?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET sha256 = excluded.sha256",
+                (sequence.id, sequence.sha256, sequence.created),
+            )
+            _forget_unused_packages(database)
+        self._sequences[sequence_id] = sequence
+        if replaced is not None:
+            unused += self._retire(replaced.sha256)
+        return sequence
+
+    def _retire(self, sha256: str) -> list[Path]:
+        """Move a package that no row speaks of out of the way; return where to, if there was one.
+
+        Moving is quick, so that the lock is not held for the removal of a thousand files.
+        """
+        package = self._package(sha256)
+        used = self._opened().execute("SELECT 1 FROM packages WHERE sha256 = ?", (sha256,)).fetchone()
+        if used is not None or not package.exists():
+            return []
+        retired = self._root / "staging" / uuid.uuid4().hex
+        try:
+            # To move a folder one must be allowed to write into it, and a Sequence may have undone that.
+            package.chmod(0o700)
+            package.rename(retired)
+        except OSError as error:
+            logger.warning(
+                "%s cannot be removed now; it is tried again when the hub starts: %s", package, error
+            )
+            return []
+        return [retired]
+
+    def _package(self, sha256: str) -> Path:
+        return self._root / "packages" / sha256
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise Unavailable(
+                "The store of Sequences is closed: the hub is starting or shutting down. Try again later."
+            )
+        return self._database
+
+
+@contextmanager
+def _lock_folder(root: Path) -> Iterator[None]:
+    descriptor = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            # The system frees it however the process ends. The file stays: removing it would let two hubs lock two files.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(descriptor, 20, 0).strip()
+            raise DataFolderInUse(root, int(pid) if pid.isdigit() else None) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _open_database(root: Path) -> Iterator[sqlite3.Connection]:
+    database = sqlite3.connect(root / "sequences.sqlite3", check_same_thread=False)
+    try:
+        found = database.execute("PRAGMA user_version").fetchone()[0]
+        if found > _SCHEMA_VERSION:
+            raise DataFolderTooNew(root, found, _SCHEMA_VERSION)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")  # an id that a client was given outlives a power cut
+        database.execute("PRAGMA foreign_keys = ON")
+        if found == 0:
+            database.executescript(_SCHEMA)
+        yield database
+    finally:
+        database.close()
+
+
+def _load_sequences(database: sqlite3.Connection, packages: Path) -> dict[str, StoredSequence]:
+    """Return the Sequences by id, the oldest first; those whose package is gone are forgotten."""
+    sequences: dict[str, StoredSequence] = {}
+    vanished: list[tuple[str]] = []
+    for sequence_id, sha256, created, size, raw_manifest in database.execute(
+        "SELECT id, sha256, created, size, manifest FROM sequences JOIN packages USING (sha256) ORDER BY position"
+    ):
+        directory = packages / sha256
+        if not directory.is_dir():
+            logger.warning("Sequence %s is dropped: its package %s is gone", sequence_id, directory)
+            vanished.append((sequence_id,))
+            continue
+        try:
+            manifest = parse_manifest(raw_manifest)
+        except ManifestError as error:
+            # Another version of the hub took it, and may again: it is not ours to throw away.
+            logger.warning(
+                "Sequence %s is left aside, this hub does not take its manifest: %s", sequence_id, error
+            )
+            continue
+        sequences[sequence_id] = StoredSequence(sequence_id, manifest, directory, size, sha256, created)
+    with database:
+        database.executemany("DELETE FROM sequences WHERE id = ?", vanished)
+        _forget_unused_packages(database)
+    return sequences
+
+
+def _forget_unused_packages(database: sqlite3.Connection) -> None:
+    database.execute("DELETE FROM packages WHERE sha256 NOT IN (SELECT sha256 FROM sequences)")
+
+
+@contextmanager
+def _full_database_is_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise Unavailable(DISK_FULL) from error
+
+
+def _discard(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s cannot be removed now; it is tried again when the hub starts: %s", path, error)

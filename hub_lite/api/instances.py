@@ -1,0 +1,90 @@
+"""Endpoints of Instances: look, health, stop, kill."""
+
+import math
+from typing import Any
+
+from aiohttp import web
+
+from hub_lite.errors import BadRequest
+from hub_lite.instances import Instance
+
+from .answers import HUB, json_response, read_json
+
+routes = web.RouteTableDef()
+
+_DEFAULT_STOP_TIMEOUT = 7000  # milliseconds
+_MAX_STOP_TIMEOUT = 24 * 3600 * 1000
+
+
+def instance_of(request: web.Request) -> Instance:
+    """Return the Instance that the path names.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return request.app[HUB].instance(request.match_info["id"])
+
+
+@routes.get("/instances")
+async def list_all(request: web.Request) -> web.Response:
+    """List all Instances."""
+    hub = request.app[HUB]
+    return json_response([hub.describe_instance(one) for one in hub.instances()])
+
+
+@routes.get("/instance/{id}")
+async def look(request: web.Request) -> web.Response:
+    """Show one Instance."""
+    return json_response(request.app[HUB].describe_instance(instance_of(request)))
+
+
+@routes.get("/instance/{id}/health")
+async def health(request: web.Request) -> web.Response:
+    """Show the newest report of health; wait for the first."""
+    return json_response(await instance_of(request).health())
+
+
+@routes.post("/instance/{id}/_stop")
+async def stop(request: web.Request) -> web.Response:
+    """Ask for a polite end; answer when it has come, or when its time is up."""
+    instance = instance_of(request)
+    body = await read_json(request)
+    timeout = body.get("timeout", _DEFAULT_STOP_TIMEOUT)
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, int | float)
+        or not 0 <= timeout <= _MAX_STOP_TIMEOUT
+    ):
+        raise BadRequest("Invalid timeout format: timeout must be milliseconds, a number from 0 to 86400000")
+    if not math.isfinite(timeout):
+        raise BadRequest("Invalid timeout format: timeout must be finite")
+    can_keep_alive = _flag(body, "canCallKeepalive")
+    _refuse_when_over(instance)
+    await instance.stop(timeout / 1000, can_keep_alive=can_keep_alive)
+    return _accepted(request, instance)
+
+
+@routes.post("/instance/{id}/_kill")
+async def kill(request: web.Request) -> web.Response:
+    """End an Instance at once."""
+    instance = instance_of(request)
+    remove_immediately = _flag(await read_json(request), "removeImmediately")
+    _refuse_when_over(instance)
+    instance.kill(remove_immediately=remove_immediately)
+    return _accepted(request, instance)
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise BadRequest(f"Invalid {name} format: {name} must be true or false")
+    return value
+
+
+def _refuse_when_over(instance: Instance) -> None:
+    if instance.is_over:
+        raise BadRequest(f"Instance not running: it is {instance.state}")
+
+
+def _accepted(request: web.Request, instance: Instance) -> web.Response:
+    return json_response({"opStatus": "Accepted", **request.app[HUB].describe_instance(instance)}, status=202)

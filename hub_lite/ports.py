@@ -1,0 +1,109 @@
+"""What the hub needs from the outside, as seams: adapters fill them, only app.py names those."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from sequence_sdk.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSequence:
+    """A Sequence as the store keeps it. ``created`` is seconds since the epoch; ``package_size`` is bytes as received."""
+
+    id: str
+    manifest: Manifest
+    directory: Path
+    package_size: int
+    sha256: str
+    created: float
+
+
+class Upload(Protocol):
+    """A package on its way in; leaving the ``with`` block removes what was not added."""
+
+    def write(self, chunk: bytes) -> None:
+        """Take bytes.
+
+        Raises:
+            PayloadTooLarge: there are more than a package may have.
+        """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class SequenceStore(Protocol):
+    """Keeps Sequences across restarts. Its methods block; call them in a thread."""
+
+    def open(self) -> None:
+        """Begin; nobody else may have the same store open."""
+
+    def close(self) -> None:
+        """End; safe to call twice."""
+
+    def receive(self) -> Upload:
+        """Return a place for a package on its way in."""
+
+    def add(self, upload: Any, sequence_id: str) -> StoredSequence:
+        """Unpack an upload and keep it under an id.
+
+        Raises:
+            PackageError: the package cannot be used.
+        """
+
+    def all(self) -> list[StoredSequence]:
+        """Return all Sequences, oldest first."""
+
+    def remove(self, sequence_id: str) -> None:
+        """Forget a Sequence and its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What a runner is started with."""
+
+    instance_id: str
+    sequence: StoredSequence
+    environment: Mapping[str, str]  # the variables of docs/protocol.md, "Starting a runner"
+
+
+class RunnerProcess(Protocol):
+    """One process that runs one Sequence."""
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+
+    async def wait(self) -> int:
+        """Wait for the end and return its code, ``-n`` for a death by signal n. May be called several times."""
+
+    def kill(self) -> None:
+        """End it and all it has started, without consent; safe to call after the end."""
+
+    def crash_log(self) -> bytes:
+        """Return the last bytes it wrote before its links were there."""
+
+    def close(self) -> None:
+        """Give back what is held for it; safe to call twice."""
+
+
+class RuntimeAdapter(Protocol):
+    """Starts runners."""
+
+    @property
+    def name(self) -> str:
+        """The ``type`` in a Sequence's config."""
+
+    async def launch(self, launch: Launch) -> RunnerProcess:
+        """Start a runner.
+
+        Raises:
+            BadRequest: no runner here can run this Sequence.
+            Unavailable: the machine does not start another process.
+        """
