@@ -1,0 +1,183 @@
+"""The command ``scramjet-pack``: what it prints where, and how it exits."""
+
+import io
+import os
+import pty
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sequence_sdk.cli import main
+from sequence_sdk.pack import pack
+
+COMMAND = [sys.executable, "-c", "from sequence_sdk.cli import main; main()"]
+
+
+@pytest.fixture
+def demo(tmp_path) -> Path:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    (folder / "package.json").write_text('{"main": "main.py", "engines": {"python3": ">=3.11"}}')
+    (folder / "main.py").write_text("def run(context, input): ...\n")
+    return folder
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="scramjet-pack")
+
+
+def test_the_path_goes_to_stdout_and_one_line_of_facts_to_stderr(demo):
+    (demo / "x.pyc").touch()
+    ran = run(demo)
+    archive = demo.with_name("demo.tar.gz")
+    facts = pack(demo)
+    assert ran.exit_code == 0
+    assert ran.stdout == f"{archive}\n"
+    assert ran.stderr == (
+        f"{archive}: 2 files, 1 left out, 82 bytes packed into {facts.packed_bytes} bytes, sha256 {facts.sha256}\n"
+    )
+
+
+def test_quiet_says_only_the_path(demo):
+    ran = run("-q", demo, "-o", demo / "x.tgz")
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, f"{demo}/x.tgz\n", "")
+    assert (demo / "x.tgz").exists()
+
+
+def test_large_sizes_are_in_larger_units(demo):
+    with (demo / "large").open("wb") as large:
+        large.truncate(3 * 1024 * 1024)
+    assert ", 3.0 MiB packed into 3." in run(demo).stderr
+
+
+def test_the_version_is_that_of_the_distribution():
+    ran = run("--version")
+    assert ran.exit_code == 0
+    assert ran.stdout.startswith("scramjet-pack, version ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--nothing"], ["a", "-o"]])
+def test_a_wrong_usage_exits_with_2(arguments):
+    ran = run(*arguments)
+    assert ran.exit_code == 2
+    assert "Error: " in ran.stderr
+
+
+def test_a_folder_that_cannot_be_packed_is_a_sentence_and_exits_with_1(demo):
+    ran = run(demo / "gone")
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert (
+        ran.stderr == f"scramjet-pack: {demo}/gone not found; name the folder that holds the package.json\n"
+    )
+
+
+def test_a_source_that_does_not_compile_is_shown(demo):
+    (demo / "main.py").write_text("def run(:\n")
+    ran = run(demo)
+    assert ran.exit_code == 1
+    assert ran.stderr == f"scramjet-pack: {demo}/main.py:1:9: invalid syntax\n    def run(:\n"
+    assert listing(demo.parent) == ["demo"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_a_sentence(demo):
+    ran = run(demo, "-o", "/dev/full")
+    assert ran.exit_code == 1
+    assert ran.stderr.startswith(
+        "scramjet-pack: the archive cannot be written to /dev/full: No space left on device;"
+    )
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run([*COMMAND, demo], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert ran.returncode == 1
+    assert b"standard output cannot be written: No space left on device\n" in ran.stderr
+    assert b"Traceback" not in ran.stderr
+
+
+def test_a_dash_writes_the_archive_to_stdout_and_nothing_else(demo):
+    ran = subprocess.run([*COMMAND, demo, "-o", "-"], capture_output=True, check=True)
+    assert ran.stdout == pack(demo).path.read_bytes()
+    assert ran.stderr.startswith(b"standard output: 2 files, ")
+    listed = subprocess.run(["tar", "tzf", "-"], input=ran.stdout, capture_output=True, check=True)
+    assert listed.stdout == b"main.py\npackage.json\n"
+
+
+def test_a_device_that_is_stdout_gets_the_archive_without_the_path_behind_it(demo):
+    ran = subprocess.run([*COMMAND, demo, "-o", "/dev/stdout"], capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(ran.stdout)) as tar:
+        assert tar.getnames() == ["main.py", "package.json"]
+    assert ran.stdout == pack(demo).path.read_bytes()
+
+
+def test_an_archive_redirected_into_the_folder_does_not_pack_itself(demo):
+    expected = pack(demo).path.read_bytes()
+    with (demo / "x.tgz").open("wb") as stdout:
+        subprocess.run([*COMMAND, "-q", demo, "-o", "-"], stdout=stdout, check=True)
+    assert (demo / "x.tgz").read_bytes() == expected
+
+
+def test_a_terminal_gets_no_archive(demo):
+    ours, theirs = pty.openpty()
+    try:
+        ran = subprocess.run([*COMMAND, demo, "-o", "-"], stdout=theirs, stderr=subprocess.PIPE, check=False)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert ran.returncode == 2
+    assert b"no text for a terminal" in ran.stderr
+
+
+def test_a_reader_that_goes_away_is_a_sentence(demo):
+    (demo / "noise").write_bytes(os.urandom(1_000_000))
+    with subprocess.Popen(
+        [*COMMAND, demo, "-o", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.read(1)
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 1
+    assert errors == b"scramjet-pack: the archive cannot be written to the stream: Broken pipe\n"
+
+
+def test_ctrl_c_exits_with_130_although_nobody_reads(demo):
+    (demo / "noise").write_bytes(os.urandom(1_000_000))
+    with subprocess.Popen(
+        [*COMMAND, demo, "-o", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.read(1)  # it packs now, and waits for more to be read
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert process.stderr.read() == b"scramjet-pack: interrupted\n"
+
+
+def test_ctrl_c_leaves_no_file(demo):
+    with (demo / "large").open("wb") as large:
+        large.truncate(8 * 1024**3)  # holes only, but long enough to be interrupted
+    place = demo.parent / "out"
+    place.mkdir()
+    with subprocess.Popen([*COMMAND, demo, "-o", place / "x.tgz"], stderr=subprocess.PIPE) as process:
+        while not listing(place):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b"scramjet-pack: interrupted\n"
+    assert process.returncode == 130
+    assert listing(place) == []
+    (demo / "large").unlink()
+
+
+def test_a_path_that_is_not_utf8_is_printed_as_it_is(demo):
+    try:
+        folder = demo.rename(os.fsdecode(os.fsencode(demo) + b"\xe9"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    ran = subprocess.run([*COMMAND, folder], capture_output=True, check=True)
+    assert ran.stdout == os.fsencode(folder) + b".tar.gz\n"
+    assert b"demo\\xe9.tar.gz: 2 files" in ran.stderr
