@@ -180,9 +180,8 @@ class SendWindow:
     @property
     def allowance(self) -> int:
         """The bytes that may be sent now."""
-        return max(
-            0, self.free - (self.sent - self.acknowledged) % _MODULUS
-        )  # a peer may shrink its window under way
+        under_way = (self.sent - self.acknowledged) % _MODULUS
+        return max(0, self.free - under_way)  # a peer may shrink its window below what is under way
 
     def spend(self, length: int) -> int:
         """Count bytes as sent; return the sequence number they end at."""
