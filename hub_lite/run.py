@@ -51,7 +51,7 @@ async def run(options: RunOptions) -> int:
     """
     async with AsyncExitStack() as stack:
         package = await _package(options.target, stack)
-        url: str = options.hub if options.hub else await stack.enter_async_context(_own_hub())
+        url: str = options.hub or await stack.enter_async_context(_own_hub())
         client: HubClient = await stack.enter_async_context(HubClient(url))
         with _upload_progress(package) as progress:
             sequence_id = await client.upload(package, progress=progress)
