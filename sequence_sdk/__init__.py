@@ -2,10 +2,11 @@
 
 from sequence_sdk import sequence
 
+
 @sequence
 async def shout(input):
-async for line in input:
-yield line.upper()
+    async for line in input:
+        yield line.upper()
 """
 
 from .content import ContentType

@@ -5,19 +5,25 @@ A decoder takes chunks cut anywhere and gives whole items; what the cuts were ne
 Source: docs/protocol.md, "Input prologue" and "Output".
 """
 
+import dataclasses
+import datetime as dt
+import enum
 import io
+import itertools
 import json
+import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from typing import Any, Final
 
 from .errors import BadInput, BadOutput, ContentError, UnsupportedContentType
 
 MAX_ITEM: Final = 64 * 1024 * 1024  # bytes; a line that never ends must not fill the process
 _SHOWN = 60  # characters of a bad line that an error repeats
+_SHOWN_BYTES = 4 * (_SHOWN + 1)  # are always more than that, or the whole line
 
 
-class ContentType(StrEnum):
+class ContentType(enum.StrEnum):
     """What an item is on a stream."""
 
     TEXT = "text/plain"
@@ -44,51 +50,112 @@ def json_functions() -> tuple[Callable[[bytes], Any], Callable[[Any], bytes]]:
     """Return ``(loads, dumps)``: orjson's where the author's process can import it, else the standard library's.
 
     It is looked up when the first stream needs it, after the author's folders are on the path: an orjson that the
-    package brings is the one that is used. ``dumps`` gives UTF-8 without a line end.
+    package brings is the one that is used.
+
+    ``loads`` takes UTF-8 and raises ValueError or RecursionError. An integer beyond 64 bits is a float to orjson.
+    ``dumps`` gives UTF-8 without a line end, and raises TypeError or ValueError. With either library it also writes
+    dataclasses, enumerations, dates, times and UUIDs, integers of any size, and keys that are numbers, booleans or
+    None; NaN and the infinities become null.
     """
     try:
         import orjson  # noqa: PLC0415 - never before the author's code
     except ImportError:
-        return json.loads, _dumps
+        return _loads, _dumps
 
     def dumps(item: Any) -> bytes:
         try:
             return orjson.dumps(item)
         except (
             TypeError
-        ):  # integers beyond 64 bits, keys that are no strings: the standard library writes them
+        ):  # the standard library writes more: integers beyond 64 bits, keys that are no strings
             return _dumps(item)
 
     return orjson.loads, dumps
 
 
+def _loads(line: bytes) -> Any:
+    return _decode_json(line.decode("utf-8"))  # json.loads would guess: a NUL makes it UTF-16
+
+
 def _dumps(item: Any) -> bytes:
-    return json.dumps(item, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode("utf-8")
+    try:
+        try:
+            text = _encode_json(item)
+        except ValueError:  # not finite somewhere; a circle raises again
+            text = _encode_json(_decode_null(_encode_nan(item)))
+    except RecursionError:
+        raise ValueError("it is nested too deep for JSON") from None
+    return text.encode("utf-8")
 
 
-class Decoder:
-    """Cuts a stream into items. ``failure`` is the error that stands behind the items given so far."""
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _plain(item: Any) -> Any:
+    """Return what orjson writes for values that JSON has no word for."""
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        names = [field.name for field in dataclasses.fields(item)]
+        return {name: getattr(item, name) for name in names if not name.startswith("_")}
+    if isinstance(item, enum.Enum):
+        return item.value
+    if isinstance(item, dt.date | dt.time):
+        return item.isoformat()
+    if isinstance(item, uuid.UUID):
+        return str(item)
+    raise TypeError(f"{type(item).__name__} is not JSON")
+
+
+_decode_json = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_decode_null = json.JSONDecoder(parse_constant=lambda _: None).decode
+_encode_json = json.JSONEncoder(
+    separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+).encode
+_encode_nan = json.JSONEncoder(default=_plain).encode
+
+
+class Decoder(ABC):
+    """Cuts a stream into items. ``failure`` is the error that stands behind the items given so far.
+
+    A line may have ``max_item`` bytes before its line end.
+    """
 
     def __init__(self, *, max_item: int = MAX_ITEM) -> None:
         self.failure: ContentError | None = None
         self._max_item = max_item
+
+    @abstractmethod
+    def feed(self, chunk: bytes) -> list[Any]:
+        """Return the items that are whole now, up to a failure. After a failure there are none."""
+
+    @abstractmethod
+    def end(self) -> list[Any]:
+        """Return the item that only the end makes whole, if there is one."""
+
+
+class LineDecoder(Decoder):
+    """What decoders of lines share: only a line feed ends a line, and the last line may lack it."""
+
+    def __init__(self, *, max_item: int = MAX_ITEM) -> None:
+        super().__init__(max_item=max_item)
         self._parts: list[bytes] = []  # of the line that is not finished yet
         self._held = 0
         self._lines = 0  # finished lines so far, for error messages
 
     def feed(self, chunk: bytes) -> list[Any]:
-        """Return the items that are whole now, up to a failure. After a failure there are none."""
-        if self.failure:
+        """Return the items of the lines that are whole now."""
+        if self.failure is not None:
             return []
         cut = chunk.rfind(b"\n") + 1
         if not cut:
-            return self._hold(chunk)
+            self._hold(chunk)
+            return []
         self._parts.append(chunk[:cut])
         block = b"".join(self._parts)
         self._parts.clear()
         self._held = 0
-        items = self._decode(block)
-        if not self.failure:
+        items = self._decode(block) if len(block) <= self._max_item else self._decode_up_to_long_line(block)
+        if self.failure is None:
             self._lines += block.count(b"\n")
             self._hold(chunk[cut:])
         return items
@@ -97,39 +164,50 @@ class Decoder:
         """Return the item of a last line that has no line end."""
         block = b"".join(self._parts)
         self._parts.clear()
-        return self._decode(block) if block and not self.failure else []
+        return self._decode(block) if block else []
 
-    def _hold(self, part: bytes) -> list[Any]:
+    def _hold(self, part: bytes) -> None:
         if part:
             self._parts.append(part)
             self._held += len(part)
         if self._held > self._max_item:
-            self._fail(self._lines + 1, f"the line is longer than {self._max_item} bytes", self._parts[0])
-        return []
+            self._fail_long(bytes(itertools.islice(itertools.chain.from_iterable(self._parts), _SHOWN_BYTES)))
 
-    def _fail(self, line: int, problem: str, shown: bytes) -> None:
-        text = shown[:_SHOWN].decode("utf-8", "backslashreplace")
-        self.failure = BadInput(line, problem, repr(text) + ("..." if len(shown) > _SHOWN else ""))
+    def _decode_up_to_long_line(self, block: bytes) -> list[Any]:
+        """Return the items before the first line that is too long; had it come in pieces, it would not have got here."""
+        start = 0
+        while (end := block.find(b"\n", start)) >= 0:
+            if end - start > self._max_item:
+                items = self._decode(block[:start])
+                if self.failure is None:
+                    self._lines += block.count(b"\n", 0, start)
+                    self._fail_long(block[start : start + _SHOWN_BYTES])
+                return items
+            start = end + 1
+        return self._decode(block)
+
+    def _fail_long(self, beginning: bytes) -> None:
+        # as much is shown as a line may have: how much more is here by now is an accident of the cuts
+        shown = _show(beginning[: self._max_item], "...")
+        self._fail(self._lines + 1, f"the line is longer than {self._max_item} bytes", shown)
+
+    def _fail(self, line: int, problem: str, shown: str) -> None:
+        self.failure = BadInput(line, problem, shown)
         self._parts.clear()
 
+    @abstractmethod
     def _decode(self, block: bytes) -> list[Any]:
-        """Return the items of whole lines."""
-        raise NotImplementedError
-
-    def _decode_each(self, block: bytes, decode: Callable[[bytes], Any]) -> list[Any]:
-        """Return the items line by line up to the one that fails, and keep its failure."""
-        items = []
-        for number, line in enumerate(block.split(b"\n"), self._lines + 1):
-            try:
-                if line.strip():
-                    items.append(decode(line))
-            except ValueError as error:
-                self._fail(number, str(error), line)
-                break
-        return items
+        """Return the items of whole lines, up to a failure."""
 
 
-class TextDecoder(Decoder):
+def _show(line: bytes, more: str = "") -> str:
+    """Return the beginning of a line in quotes, with escapes for what is no text."""
+    text = line[:_SHOWN_BYTES].decode("utf-8", "backslashreplace")
+    shown = repr(text[:_SHOWN]).replace("\\\\", "\\")
+    return shown + ("..." if len(text) > _SHOWN else more)
+
+
+class TextDecoder(LineDecoder):
     """Lines of UTF-8, each with its line feed; the last may lack it. Nothing else ends a line."""
 
     def _decode(self, block: bytes) -> list[str]:
@@ -140,11 +218,12 @@ class TextDecoder(Decoder):
             good = list(io.StringIO(block[:start].decode("utf-8"), newline="\n"))
             line = block[start:].split(b"\n", 1)[0]
             place = error.start - start
-            self._fail(self._lines + len(good) + 1, f"byte {place} (0x{line[place]:02x}) is not UTF-8", line)
+            problem = f"byte {place} (0x{line[place]:02x}) is not UTF-8"
+            self._fail(self._lines + len(good) + 1, problem, _show(line))
             return good
 
 
-class NdjsonDecoder(Decoder):
+class NdjsonDecoder(LineDecoder):
     """One JSON value a line; blank lines are nothing."""
 
     def __init__(self, *, max_item: int = MAX_ITEM) -> None:
@@ -158,21 +237,31 @@ class NdjsonDecoder(Decoder):
         try:
             return list(map(self._loads, lines))
         except (ValueError, RecursionError):  # a bad line, or only a blank one: find out which
-            return self._decode_each(block, self._value)
+            return self._decode_each(lines)
 
-    def _value(self, line: bytes) -> Any:
-        try:
-            return self._loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"not JSON ({str(error).partition(': line')[0]})") from None
+    def _decode_each(self, lines: list[bytes]) -> list[Any]:
+        items = []
+        for number, line in enumerate(lines, self._lines + 1):
+            if not line.strip():
+                continue
+            try:
+                items.append(self._loads(line))
+            except (ValueError, RecursionError) as error:
+                self._fail(number, f"not JSON ({str(error).partition(': line')[0]})", _show(line))
+                break
+        return items
 
 
 class OctetDecoder(Decoder):
     """Bytes as they come."""
 
     def feed(self, chunk: bytes) -> list[Any]:
-        """Return the chunk."""
-        return [chunk]
+        """Return the chunk, unless it is empty."""
+        return [chunk] if chunk else []
+
+    def end(self) -> list[Any]:
+        """Return nothing: all bytes are given already."""
+        return []
 
 
 DECODERS: dict[ContentType, type[Decoder]] = {
@@ -183,7 +272,10 @@ DECODERS: dict[ContentType, type[Decoder]] = {
 
 
 def text_encoder() -> Callable[[Any], bytes]:
-    """Return the encoder of text/plain: no line end is added, bytes go as they are."""
+    """Return the encoder of text/plain: no line end is added, bytes go as they are.
+
+    It raises TypeError for anything else, and ValueError for text that has no UTF-8.
+    """
 
     def encode(item: Any) -> bytes:
         if isinstance(item, str):
@@ -199,17 +291,26 @@ def text_encoder() -> Callable[[Any], bytes]:
 
 
 def ndjson_encoder() -> Callable[[Any], bytes]:
-    """Return the encoder of ndjson: the JSON of an item and a line end."""
+    """Return the encoder of ndjson: the JSON of an item and a line end.
+
+    It raises TypeError for what has no JSON, and ValueError for text that has no UTF-8, circles and deep nesting.
+    """
     _, dumps = json_functions()
 
     def encode(item: Any) -> bytes:
-        return dumps(item) + b"\n"
+        try:
+            return dumps(item) + b"\n"
+        except TypeError as error:
+            raise TypeError(
+                f"application/x-ndjson takes JSON values: {error}; convert it, "
+                'or declare @sequence(gives="text/plain") or (gives="application/octet-stream")'
+            ) from None
 
     return encode
 
 
 def octet_encoder() -> Callable[[Any], bytes]:
-    """Return the encoder of octets: bytes as they are."""
+    """Return the encoder of octets: bytes as they are. It raises TypeError for anything else."""
 
     def encode(item: Any) -> bytes:
         if isinstance(item, bytes):

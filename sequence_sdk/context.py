@@ -51,14 +51,22 @@ class Context:
     def set_stop_handler(self, handler: StopHandler, *_ignored: Any) -> None:
         """Add a handler that is called with ``(timeout, can_keep_alive)`` when a stop is asked for.
 
-        ``timeout`` is in seconds. Handlers are awaited in the order they were added; after the last the
-        Sequence is closed, so a handler that wants to finish work waits for it. Despite its name the method adds: the name is that of the
-        original framework.
+        ``timeout`` is in seconds. Handlers are awaited in the order they were added; after the last the Sequence is
+        closed, so a handler that wants to finish work waits for it. Despite its name the method adds: the name is
+        that of the original framework, whose further arguments are ignored here too.
         """
         self._stop_handlers.append(handler)
 
     def set_health_check(self, check: HealthCheck) -> None:
-        """Let ``check`` say how the Sequence is, once a second; it returns a dict such as ``{"healthy": True}``."""
+        """Let ``check`` say how the Sequence is, once a second; it returns a dict such as ``{"healthy": True}``.
+
+        Raises:
+            TypeError: it is a coroutine function; a check answers at once.
+        """
+        if inspect.iscoroutinefunction(check):
+            raise TypeError(
+                "a health check is a plain function that answers at once: write `def`, not `async def`"
+            )
         self._health_check = check
 
     def on(self, event_name: str, handler: EventHandler) -> None:
@@ -106,11 +114,18 @@ class Context:
         return self._kept_alive and can_keep_alive
 
     def health(self) -> dict[str, Any]:
-        """Return the report of the author's check, or that all is well."""
+        """Return the report of the author's check, or that all is well.
+
+        Raises:
+            TypeError: the check returned something else than a dict.
+            Exception: whatever the check raises.
+        """
         if self._health_check is None:
             return {"healthy": True}
-        report = self._health_check()
-        return report if isinstance(report, dict) else {"healthy": bool(report)}  # type: ignore[redundant-expr]
+        report: object = self._health_check()
+        if not isinstance(report, dict):
+            raise TypeError(f'the health check returned {report!r}, not a dict such as {{"healthy": True}}')
+        return report
 
     def dispatch(self, event_name: str, message: Any) -> None:
         """Call the handlers of an event, in the loop; what they raise is logged."""

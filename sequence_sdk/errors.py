@@ -9,6 +9,22 @@ SequenceError
 └── InputUsedInLoop          a plain ``for`` over the input in the thread of the event loop
 """
 
+import reprlib
+
+_SHOWN = 80  # characters of an item that an error repeats
+_repr = (
+    reprlib.Repr()
+)  # the built-in repr of a deep item is a RecursionError, that of a large one fills the log
+_repr.maxstring = _repr.maxother = _SHOWN
+
+
+def _show(item: object) -> str:
+    try:
+        shown = _repr.repr(item)
+    except Exception:  # noqa: BLE001 - author's code, or an integer with too many digits
+        return f"an object of type {type(item).__name__} that has no repr"
+    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
+
 
 class SequenceError(Exception):
     """Something about a Sequence is wrong; ``str()`` of it says what, where and what to do."""
@@ -59,14 +75,14 @@ class BadOutput(ContentError):
         self.item = item
 
     def __str__(self) -> str:
-        shown = repr(self.item)
-        return (
-            f"output item {self.number}: {self.problem}: {shown if len(shown) <= 80 else shown[:77] + '...'}"
-        )
+        return f"output item {self.number}: {self.problem}: {_show(self.item)}"
 
 
 class InputUsedInLoop(SequenceError):
     """A plain ``for`` over the input in the thread of the event loop."""
 
     def __str__(self) -> str:
-        return "a plain `for` over the input would block the event loop here: write `async for item in input`"
+        return (
+            "a plain `for` over the input would block the event loop here: write `async for item in input` in an "
+            "`async def`, or make the function a generator (`def` with `yield`), which has a thread of its own"
+        )

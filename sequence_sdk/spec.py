@@ -1,6 +1,6 @@
 """What ``@sequence`` has found out about a function."""
 
-from collections.abc import Callable
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ CLASSIC = SequenceSpec(takes=None, gives=None, wants_context=True)
 """A module's ``run(context, input, *args)``."""
 
 
-def spec_of(function: Callable[..., Any]) -> SequenceSpec | None:
-    """Return what ``@sequence`` attached to a function, or None."""
-    found = getattr(function, ATTRIBUTE, None)
+def spec_of(thing: Any) -> SequenceSpec | None:
+    """Return what ``@sequence`` attached to a function, or None; anything may be asked about."""
+    found = inspect.getattr_static(thing, ATTRIBUTE, None)  # a lazy proxy in a module may raise anything
     return found if isinstance(found, SequenceSpec) else None
