@@ -250,6 +250,16 @@ class Window:
         self._wake_readers()
         self._wake_producers()
 
+    def end_readers(self) -> None:
+        """Let every reader that is attached now end cleanly after the bytes written so far; the stream goes on.
+
+        A reader that opens later is not concerned. Of several calls the first counts for a reader.
+        """
+        for cursor in self._cursors:
+            if cursor._until is None:
+                cursor._until = self._end
+        self._wake_readers()
+
     def close(self) -> None:
         """Drop everything and cut every reader off with `WindowClosed`; a waiting producer may go on."""
         if self._closed:
@@ -421,7 +431,7 @@ class Window:
         stalled: list[Cursor] = []
         for cursor in self._cursors:
             progress = cursor._progress()
-            holds = self._end - cursor._acknowledged >= self._capacity
+            holds = not cursor.patient and self._end - cursor._acknowledged >= self._capacity
             cursor._idle_checks = cursor._idle_checks + 1 if holds and progress == cursor._seen else 0
             cursor._seen = progress
             if cursor._idle_checks >= STALL_CHECKS:
@@ -442,6 +452,7 @@ class Cursor(AsyncIterator[bytes]):
     Attributes:
         on_cut: called when the window cuts the reader off while it is not waiting in `read`, so that whoever is
             busy with the last chunk can give up. The next `read` says why.
+        patient: the window waits for this reader as long as it takes, and never cuts it off.
         unsent: tells how many of the bytes handed out have not been taken by the far end yet. With it, a far end
             that takes a big chunk slowly is not mistaken for one that takes nothing.
     """
@@ -453,8 +464,10 @@ class Cursor(AsyncIterator[bytes]):
         "_missed",
         "_offset",
         "_seen",
+        "_until",
         "_window",
         "on_cut",
+        "patient",
         "unsent",
     )
 
@@ -466,6 +479,8 @@ class Cursor(AsyncIterator[bytes]):
         self._error: WindowError | None = None
         self._seen = -1
         self._idle_checks = 0
+        self._until: int | None = None  # this reader's own end
+        self.patient = False
         self.on_cut: Callable[[], None] | None = None
         self.unsent: Callable[[], int] | None = None
 
@@ -495,7 +510,11 @@ class Cursor(AsyncIterator[bytes]):
             if self._offset < window._start:
                 self._missed += window._start - self._offset
                 self._offset = self._acknowledged = window._start
+            if self._until is not None and self._offset >= self._until:
+                return b""
             if self._offset < window._end:
+                if self._until is not None:
+                    max_bytes = min(max_bytes, self._until - self._offset)
                 chunk = window._take(self._offset, max_bytes)
                 self._offset += len(chunk)
                 return chunk

@@ -921,3 +921,53 @@ async def test_the_timer_of_the_running_loop_cuts_a_stalled_reader_off():
     window.end()
     assert await reading == b""
     assert window._timer is None
+
+
+# Ends of readers, and patience
+
+
+async def test_ended_readers_end_after_the_bytes_written_so_far_and_the_stream_goes_on():
+    window = Window(lossless=True)
+    early = window.open()
+    waiting = asyncio.ensure_future(window.open().read())
+    await turn()
+    window.write(b"one")
+    assert await waiting == b"one"
+    window.end_readers()
+    window.write(b"two")
+    late = window.open("earliest")
+    assert [chunk async for chunk in early] == [b"one"]
+    assert take(late) == b"onetwo"
+
+
+async def test_a_reader_that_waits_ends_at_once_when_readers_are_ended():
+    window = Window(lossless=True)
+    waiting = asyncio.ensure_future(window.open().read())
+    await turn()
+    window.end_readers()
+    assert await waiting == b""
+
+
+def test_the_first_end_of_a_reader_counts():
+    window = Window(lossless=True)
+    reader = window.open()
+    window.write(b"one")
+    window.end_readers()
+    window.write(b"two")
+    window.end_readers()
+    assert (take(reader), take(reader)) == (b"one", b"")
+
+
+async def test_a_patient_readers_place_is_kept_however_long_it_takes(clock):
+    window = Window(10, lossless=True, stall_timeout=10, call_later=clock.call_later)
+    slow, other = window.open(), window.open()
+    slow.patient = True
+    window.write(b"x" * 10)
+    take(slow)
+    take(other)
+    waiting = asyncio.ensure_future(other.read())
+    await turn()
+    clock.advance(100)
+    window.write(b"y")
+    assert await waiting == b"y"
+    assert take(slow) == b"y"
