@@ -6,6 +6,7 @@ RunnerError
 ├── SequenceLoadError        22  the entry file is there, but gives no Sequence
 │   ├── NoSequenceFound          no function marked @sequence and no ``run``
 │   └── SeveralSequences         more than one function marked @sequence
+├── LinkLost                 23  the hub broke a link that the Sequence reads or writes
 └── HubUnreachable            1  nobody listens where the hub should be, or it went away before the start
 """
 
@@ -69,6 +70,20 @@ class SeveralSequences(SequenceLoadError):
 
     def __str__(self) -> str:
         return f"{self.path.name}: several functions are marked @sequence ({', '.join(self.functions)}); mark one"
+
+
+class LinkLost(RunnerError, ConnectionError):
+    """The hub broke a link that the Sequence reads or writes; most often it is gone altogether."""
+
+    exit_code = ExitCode.SEQUENCE_FAILED_DURING_EXECUTION
+
+    def __init__(self, link: str, reason: str) -> None:
+        super().__init__(link, reason)
+        self.link = link
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the hub broke the {self.link} link: {self.reason}"
 
 
 class HubUnreachable(RunnerError):

@@ -17,7 +17,8 @@ from typing import Any, NoReturn, Protocol
 
 from .errors import HubUnreachable
 from .protocol.codec import Decoder, encode
-from .protocol.errors import RemoteProtocolError
+from .protocol.errors import LocalProtocolError, RemoteProtocolError
+from .protocol.exit_codes import ExitCode
 from .protocol.lifecycle import (
     CallStopHandlers,
     DeadlinePassed,
@@ -33,9 +34,26 @@ from .protocol.lifecycle import (
     StopRequested,
     Up,
 )
-from .protocol.messages import Event, Kill, Message, Monitoring, MonitoringRate, Ping, Pong, Stop, Unknown
+from .protocol.messages import (
+    Acknowledge,
+    DescribeSequence,
+    Error,
+    Event,
+    InputContentType,
+    Kill,
+    Message,
+    Monitoring,
+    MonitoringRate,
+    MonitoringReply,
+    Ping,
+    Pong,
+    Status,
+    Stop,
+    Unknown,
+)
 
 PATIENCE = 0.25  # seconds the event loop has to answer a beat before it is reported as blocked
+_SHORTEST, _LONGEST = 0.01, 3600.0  # seconds between two beats, whatever rate the hub asks for
 _MAX_OUTGOING = 1024 * 1024  # bytes that wait for a hub that does not read; then emitters wait too
 _LINE_END = b"\r\n"
 
@@ -70,7 +88,7 @@ class Heartbeat:
         Args:
             control: what the hub says.
             monitoring: what the hub is told.
-            warn: called from the thread with a sentence about a message that was no message.
+            warn: called from the thread with a sentence about a message that was no message; it must not wait.
             package: the author's folder; a blocked loop is reported at the innermost line inside it.
             exit_process: ends the process at once with a code.
         """
@@ -79,17 +97,19 @@ class Heartbeat:
         self._control = control
         self._monitoring = monitoring
         self._warn = warn
-        self._package = package
+        self._package = package and os.path.join(package, "")  # noqa: PTH118 - names of code files are strings
         self._exit_process = exit_process
         self._decoder = Decoder()
         self._life = RunnerLife()
+        self._life_lock = threading.Lock()
         self._author: Author | None = None
         self._pong = threading.Event()
         self._answer: Pong | None = None
         self._interval = 1.0
         self._next_beat: float | None = None
-        self._probe_number = 0
         self._probe_sent: float | None = None  # when, while it is unanswered
+        self._patience_ends: float | None = None  # for that probe, until it is reported
+        self._loop_over = False
         self._last_report: dict[str, Any] = {"healthy": True}
         self._outgoing = bytearray()
         self._sending = threading.Condition()
@@ -120,10 +140,19 @@ class Heartbeat:
         return self._answer
 
     def attach(self, author: Author) -> None:
-        """Say who answers probes, stops and events from now on, and begin to beat. What came before is delivered."""
+        """Say who answers probes, stops and events from now on, send the first report, and begin to beat.
+
+        Events that came before are gone, for nobody had asked for them.
+        """
+        self._report(self._last_report)
         self._author = author
-        self._next_beat = time.monotonic()
+        self._next_beat = time.monotonic() + self._interval
         self._wake()
+
+    def detach(self) -> None:
+        """Say that the author's loop is over. Reports go on, with the last there was, until the process ends."""
+        self._loop_over = True
+        self._probe_sent = self._patience_ends = None
 
     def send(self, message: Message) -> None:
         """Send a monitoring message, from any thread; waits while a hub that does not read is 1 MiB behind.
@@ -151,23 +180,32 @@ class Heartbeat:
         """Say that the Sequence runs."""
         self._handle(Up())
 
-    def kept_alive(self) -> None:
-        """Say that the Sequence lives on after a stop."""
+    def kept_alive(self) -> bool:
+        """Say that the Sequence wants to live on after a stop; return whether it may."""
         self._handle(KeptAlive())
+        return not self._life.stop_requested
 
     @property
     def stop_requested(self) -> bool:
         """Tell whether a stop is under way."""
         return self._life.stop_requested
 
+    @property
+    def hub_gone(self) -> bool:
+        """Tell whether the hub has ended control, or takes no monitoring."""
+        return self._hub_gone
+
     def close(self) -> None:
-        """Flush what is to be sent, as far as the hub takes it, and half-close monitoring; safe to call twice."""
-        with self._sending, contextlib.suppress(OSError):
-            self._monitoring.setblocking(True)
-            self._monitoring.settimeout(1.0)
-            self._monitoring.sendall(self._outgoing)
-            self._outgoing.clear()
-            self._monitoring.shutdown(socket.SHUT_WR)
+        """Wait until everything is sent, and half-close monitoring; safe to call twice.
+
+        A hub that does not read is waited for; a kill, or its own end, ends that.
+        """
+        with self._sending:
+            while self._outgoing and not self._hub_gone:
+                self._sending.wait()
+            self._next_beat = None
+            with contextlib.suppress(OSError):
+                self._monitoring.shutdown(socket.SHUT_WR)
 
     # --- the thread -----------------------------------------------------------------------------------------------
 
@@ -194,34 +232,39 @@ class Heartbeat:
                 elif not self._read_control():
                     poll.unregister(self._control)
                     self._lose_hub()
+                    if self._answer is None:
+                        return  # who waits for it ends the process
             self._keep_time(time.monotonic())
 
     def _timeout(self) -> int | None:
-        moments = [self._next_beat, self._life.deadline]
-        if self._probe_sent is not None:
-            moments.append(self._probe_sent + PATIENCE)
+        moments = [self._next_beat, self._patience_ends, self._life.deadline]
         known = [moment for moment in moments if moment is not None]
         return max(0, int((min(known) - time.monotonic()) * 1000) + 1) if known else None
 
     def _keep_time(self, now: float) -> None:
         if self._life.deadline is not None and now >= self._life.deadline:
             self._handle(DeadlinePassed())
-        if self._probe_sent is not None and now >= self._probe_sent + PATIENCE:
-            blocked, self._probe_sent = now - self._probe_sent, None
-            self._report({**self._last_report, "blocked": {"seconds": round(blocked, 3), **self._where()}})
-        if self._next_beat is not None and now >= self._next_beat and self._author is not None:
-            self._next_beat = max(self._next_beat + self._interval, now)
-            self._probe_number += 1
-            number = self._probe_number
-            self._probe_sent = now
-            self._author.probe(lambda report: self._answered(number, report))
+        sent, patience_ends, next_beat = self._probe_sent, self._patience_ends, self._next_beat
+        due = next_beat is not None and now >= next_beat
+        if next_beat is not None and due:
+            self._next_beat = max(next_beat + self._interval, now)
+        if self._loop_over:
+            if due:
+                self._report(self._last_report)
+        elif sent is not None:  # one probe at a time: a blocked loop needs no second one
+            if (patience_ends is not None and now >= patience_ends) or (due and now >= sent + PATIENCE):
+                self._patience_ends = None
+                blocked = {"seconds": round(now - sent, 3), **self._where()}
+                self._report({**self._last_report, "blocked": blocked})
+        elif due and self._author is not None:
+            self._probe_sent, self._patience_ends = now, now + PATIENCE
+            self._author.probe(self._answered)
 
-    def _answered(self, number: int, report: dict[str, Any]) -> None:
-        """Take the loop's answer to a probe; in the loop's thread."""
+    def _answered(self, report: dict[str, Any]) -> None:
+        """Take the loop's answer to the probe; in the loop's thread."""
         self._last_report = report
-        if number == self._probe_number and self._probe_sent is not None:
-            self._probe_sent = None
-            self._report(report)
+        self._probe_sent = self._patience_ends = None
+        self._report(report)
 
     def _report(self, report: dict[str, Any]) -> None:
         with self._sending:
@@ -229,13 +272,16 @@ class Heartbeat:
         if not behind:  # a hub that does not read needs no second report
             try:
                 self.send(Monitoring(report))
-            except ValueError:
+            except LocalProtocolError as error:
                 self.send(
-                    Monitoring({"healthy": False, "error": f"the health report is not JSON: {report!r:.200}"})
+                    Monitoring({"healthy": False, "error": f"the health report cannot be sent: {error}"})
                 )
 
     def _where(self) -> dict[str, Any]:
-        """Return file and line the main thread is at, the author's innermost one if there is any."""
+        """Return file and line the main thread is at, the author's innermost one if there is any.
+
+        A file of the package is named as it is there.
+        """
         frame: FrameType | None = sys._current_frames().get(self._main or 0)
         innermost, place = frame, None
         while frame is not None:
@@ -244,7 +290,9 @@ class Heartbeat:
                 break
             frame = frame.f_back
         found = place or innermost
-        return {} if found is None else {"file": found.f_code.co_filename, "line": found.f_lineno}
+        if found is None:
+            return {}
+        return {"file": found.f_code.co_filename.removeprefix(self._package), "line": found.f_lineno}
 
     def _read_control(self) -> bool:
         """Read what is there; return False at the end."""
@@ -255,6 +303,8 @@ class Heartbeat:
         except OSError:
             return False
         self._decoder.feed(chunk)
+        if not chunk:
+            self._decoder.end()
         while True:
             try:
                 for message in self._decoder:
@@ -273,28 +323,34 @@ class Heartbeat:
             case Kill():
                 self._handle(KillRequested())
             case MonitoringRate():
-                self._interval = 1 / message.per_second
+                self._interval = min(max(1 / message.per_second, _SHORTEST), _LONGEST)
                 self._next_beat = self._next_beat and time.monotonic()
             case Event():
                 if self._author is not None:
                     self._author.event(message.name, message.message)
             case Unknown():
                 self._warn(f"control: unknown message code {message.number} is ignored")
+            case MonitoringReply():
+                pass
+            case DescribeSequence() | Error() | Acknowledge() | Status() | InputContentType():
+                pass  # reserved
             case _:
-                pass  # MONITORING_REPLY, and what only a runner says
+                self._warn(f"control: {type(message).__name__} is not for a runner, and is ignored")
 
     def _lose_hub(self) -> None:
         with self._sending:
             self._hub_gone = True
             self._sending.notify_all()
+        if self._answer is not None:
+            self._handle(PeerLost())
         self._pong.set()
-        self._handle(PeerLost())
 
     def _handle(self, event: LifeEvent) -> None:
-        try:
-            effects = self._life.handle(event, time.monotonic())
-        except RefusedEventError:
-            return  # a hub may say what has no meaning any more
+        with self._life_lock:
+            try:
+                effects = self._life.handle(event, time.monotonic())
+            except RefusedEventError:
+                return  # a hub may say what has no meaning any more
         for effect in effects:
             self._perform(effect)
 
@@ -305,7 +361,7 @@ class Heartbeat:
             case CallStopHandlers() if self._author is not None:
                 self._author.stop(effect.timeout_ms / 1000, effect.can_keep_alive)
             case CallStopHandlers():
-                self._exit_process(138)  # nothing of the author's has run
+                self._exit_process(ExitCode.STOPPED)  # nothing of the author's has run
             case _:
                 pass
 

@@ -2,12 +2,16 @@
 
 import contextlib
 import logging
+import queue
 import socket
-import traceback
+import threading
+from collections.abc import Callable
 
 from .protocol.log_record import Level, LogRecord, encode_log
+from .user_code import format_error
 
 TRACE = 5  # the level below DEBUG that the hub knows
+_MAX_WAITING = 1000  # warnings that wait for a hub that does not read its log; what comes then is dropped
 
 _LEVELS = (
     (logging.CRITICAL, Level.FATAL),
@@ -31,6 +35,8 @@ class LogChannel(logging.Handler):
         link.setblocking(True)
         self._link = link
         self._instance_id = instance_id
+        self._later: queue.Queue[tuple[logging.Logger, str]] = queue.Queue(_MAX_WAITING)
+        threading.Thread(target=self._write_warnings, name="warnings", daemon=True).start()
 
     def logger(self, name: str) -> logging.Logger:
         """Return the logger whose records leave here with ``"from": name``."""
@@ -46,23 +52,42 @@ class LogChannel(logging.Handler):
             message = record.getMessage()
         except Exception as error:  # noqa: BLE001 - the author's arguments and format; the record is not lost for it
             message = f"{record.msg} (arguments {record.args!r} do not fit: {error})"
-        failure = "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+        failure = format_error(record.exc_info[1]) if record.exc_info and record.exc_info[1] else ""
         line = encode_log(
             LogRecord(
                 msg=message,
                 level=level_of(record.levelno),
                 ts=int(record.created * 1000),
                 source=record.name,
-                error=failure,
+                error=failure + (record.stack_info or ""),
                 scopes={record.name: {"id": self._instance_id}},
             )
         )
         with contextlib.suppress(OSError):
             self._link.sendall(line)
 
-    def close(self) -> None:
-        """Half-close and close the link; safe to call twice."""
+    def warn_later(self, logger: logging.Logger) -> Callable[[str], None]:
+        """Return a function that logs a warning from a thread of its own, so that its caller never waits for the hub."""
+
+        def warn(text: str) -> None:
+            with contextlib.suppress(queue.Full):
+                self._later.put_nowait((logger, text))
+
+        return warn
+
+    def _write_warnings(self) -> None:
+        while True:
+            logger, text = self._later.get()
+            logger.warning("%s", text)
+            self._later.task_done()
+
+    def end(self) -> None:
+        """Half-close the link: the hub reads the end, even if a child process still holds it. Safe to call twice."""
+        self._later.join()
         with contextlib.suppress(OSError):
             self._link.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the link; safe to call twice."""
         self._link.close()
         super().close()

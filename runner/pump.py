@@ -2,15 +2,22 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from sequence_sdk.content import DECODERS, ENCODERS, ContentType, Decoder, bad_output
 from sequence_sdk.errors import ContentError
 
+from .errors import LinkLost
 from .protocol.errors import RemoteProtocolError
 from .protocol.input_header import InputHeaderDecoder
 from .sockets import SocketReader, SocketWriter
+
+_TURN = 0.01  # seconds after which the loop is due a turn, whether or not the author's code ever waits
+_SINGLY = (
+    64  # items that leave one by one after code that did not wait: it may do so again before the next item
+)
 
 
 class InputSource:
@@ -24,28 +31,52 @@ class InputSource:
         self._reader = reader
         self._declared = declared
         self._header = InputHeaderDecoder() if has_prologue else None
-        self._decoder: Decoder | None = None if has_prologue else self._decoder_for(declared)
+        self._decoder: Decoder | None = None if has_prologue else _decoder_for(declared)
+        self._failure: Exception | None = None
+        self._begun = False
         self._ended = False
 
+    def require(self, content_type: str) -> None:
+        """Read bytes of this type and no prologue from now on: the Sequence has named a topic, if late.
+
+        An input that has begun goes on as it is.
+
+        Raises:
+            UnsupportedContentType: nobody here reads it.
+        """
+        decoder = _decoder_for(self._declared or content_type)
+        if not self._begun:
+            self._header, self._decoder = None, decoder
+
     async def next_batch(self) -> list[Any] | None:
-        """Return the next items, or None at the end.
+        """Return the next items, or None at the end. An error comes again for who asks again.
 
         Raises:
             ContentError: the bytes are not what the content type says, after the items before them.
             RemoteProtocolError: the prologue is none.
+            LinkLost: the hub broke the link.
         """
-        while not self._ended:
-            if self._decoder is not None and self._decoder.failure:
-                raise self._decoder.failure
+        while not self._failure and not self._ended:
             items = self._take(await self._reader.read())
             if items:
                 return items
-        if self._decoder is not None and self._decoder.failure:
-            raise self._decoder.failure
+        if self._failure:
+            raise self._failure
         return None
 
     def _take(self, chunk: bytes) -> list[Any]:
         self._ended = not chunk
+        self._begun = True
+        try:
+            items = self._decode(chunk)
+        except (ContentError, RemoteProtocolError) as error:
+            self._failure = error
+            return []
+        if self._decoder is not None:
+            self._failure = self._decoder.failure
+        return items
+
+    def _decode(self, chunk: bytes) -> list[Any]:
         if self._header is not None:
             if not chunk:
                 self._header.end()
@@ -55,45 +86,67 @@ class InputSource:
                 return []
             headers, chunk = found
             self._header = None
-            self._decoder = self._decoder_for(self._declared or headers.get("content-type", ""))
+            self._decoder = _decoder_for(self._declared or headers.get("content-type", ""))
             if not chunk:
                 return []
         if self._decoder is None:
             return []
         return self._decoder.feed(chunk) if chunk else self._decoder.end()
 
-    @staticmethod
-    def _decoder_for(content_type: str) -> Decoder:
-        if not content_type:
-            raise RemoteProtocolError("the input has no content type")
-        return DECODERS[ContentType.parse(content_type)]()
+
+def _decoder_for(content_type: str) -> Decoder:
+    return DECODERS[ContentType.parse(content_type)]()
 
 
 async def pump_output(outputs: AsyncIterator[Any], kind: ContentType, writer: SocketWriter) -> None:
     """Write all items of a Sequence, then wait until they are in the kernel's hands.
+
+    Items are joined while the Sequence gives them without a pause, and leave as soon as it waits. One that never waits gets a
+    turn of the loop put in every now and then, so that its items leave, and it can be stopped.
 
     Cancelling closes the Sequence; what it has given by then is still written.
 
     Raises:
         BadOutput: an item does not fit the content type; the text shows it.
         BaseException: whatever the author's code raises.
-        OSError: the hub does not take any more.
+        LinkLost: the hub does not take any more.
     """
-    encode = ENCODERS[kind]()
-    number = 0
     try:
-        async for item in outputs:
-            number += 1
-            try:
-                data = encode(item)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise bad_output(number, error, item) from None
-            writer.write(data)
-            if writer.full:
+        await _write_items(outputs, ENCODERS[kind](), writer)
+    except BaseException:
+        try:
+            close = getattr(outputs, "aclose", None)
+            if close is not None:
+                with contextlib.suppress(ContentError, asyncio.CancelledError):
+                    await close()
+        finally:
+            with contextlib.suppress(LinkLost):  # what ended the Sequence is the better news
                 await writer.drain()
-    finally:
-        close = getattr(outputs, "aclose", None)
-        if close is not None:
-            with contextlib.suppress(ContentError, asyncio.CancelledError):
-                await close()
-        await writer.drain()
+        raise
+    await writer.drain()
+
+
+async def _write_items(
+    outputs: AsyncIterator[Any], encode: Callable[[Any], bytes], writer: SocketWriter
+) -> None:
+    number = 0
+    singly, last_turn = _SINGLY, time.monotonic()
+    async for item in outputs:
+        number += 1
+        try:
+            data = encode(item)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise bad_output(number, error, item) from None
+        now = time.monotonic()
+        if writer.pending or singly:
+            singly = _SINGLY if now - last_turn > _TURN else max(singly - 1, 0)
+        else:  # the code has waited since the last item, and let it leave
+            last_turn = now
+        writer.write(data)
+        if writer.full:
+            await writer.drain()
+        elif singly:
+            await asyncio.sleep(0)
+        else:
+            continue
+        last_turn = time.monotonic()

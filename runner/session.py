@@ -1,17 +1,21 @@
 """One Sequence from its first line to its last byte: load, call, pump, stop, report, exit code."""
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import os
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 from sequence_sdk import _invoke
 from sequence_sdk.content import ContentType
 from sequence_sdk.context import Context
+from sequence_sdk.errors import UnsupportedContentType
 from sequence_sdk.stream import Input
 
 from . import stdio, user_code
@@ -27,37 +31,60 @@ from .settings import Settings
 from .sockets import SocketReader, SocketWriter, connect
 from .user_code import AuthorCode, Topic
 
+_NEWS = 0.25  # seconds in which a hub that breaks one link shows that it is gone altogether
+
 
 def run(settings: Settings) -> int:
     """Run the Sequence of the settings to its end and return the exit code.
 
+    What the author's threads and exit handlers say after that still reaches the hub.
+
     Raises:
         RunnerError: it could not even begin; ``exit_code`` of it says why.
     """
-    entry = settings.sequence_path.absolute()
-    if not entry.is_file():
-        raise NoEntryFile(settings.sequence_path)
+    entry = _entry_file(settings)
     links = connect(settings)
     stdio.attach(links)
     log = LogChannel(links[Channel.LOG], settings.instance_id)
-    own_logger = log.logger("Runner")
+    process = os.getpid()
     heartbeat = Heartbeat(
         links[Channel.CONTROL],
         links[Channel.MONITORING],
-        warn=own_logger.warning,
+        warn=log.warn_later(log.logger("Runner")),
         package=str(user_code.package_root(entry)),
     )
+    atexit.register(
+        _end_links, heartbeat, log, process
+    )  # first of all, so it runs after the author's handlers
     heartbeat.start(_ping(settings))
     pong = heartbeat.wait_for_pong()
-    session = Session(settings, pong, heartbeat, log)
+    session = Session(settings, entry, pong, heartbeat, log)
     try:
         with asyncio.Runner() as loop_runner:
-            code = loop_runner.run(session.run(links[Channel.IN], links[Channel.OUT]))
+            try:
+                code = loop_runner.run(session.run(links[Channel.IN], links[Channel.OUT]))
+            finally:
+                if os.getpid() == process:
+                    stdio.end_input()  # a thread of the author's that reads it would hold up the end
     except SystemExit as request:  # an author's task called sys.exit
         code = exit_status(request)
-    heartbeat.close()
-    log.close()
+    heartbeat.detach()
     return code
+
+
+def _entry_file(settings: Settings) -> Path:
+    entry = settings.sequence_path.absolute()
+    with contextlib.suppress(OSError):  # a name that is too long, a folder that may not be read
+        if entry.is_file():
+            return entry
+    raise NoEntryFile(settings.sequence_path)
+
+
+def _end_links(heartbeat: Heartbeat, log: LogChannel, process: int) -> None:
+    if os.getpid() == process:  # not a child that the author forked
+        heartbeat.close()
+        log.end()
+        stdio.end_output()
 
 
 def _ping(settings: Settings) -> Ping:
@@ -83,28 +110,29 @@ def exit_status(request: SystemExit) -> int:
 class Session:
     """The author's side of a runner, in the event loop."""
 
-    def __init__(self, settings: Settings, pong: Pong, heartbeat: Heartbeat, log: LogChannel) -> None:
-        self._entry = settings.sequence_path.absolute()
+    def __init__(
+        self, settings: Settings, entry: Path, pong: Pong, heartbeat: Heartbeat, log: LogChannel
+    ) -> None:
+        self._entry = entry
         self._heartbeat = heartbeat
-        self._log: logging.Logger = logging.getLogger("Runner")
-        config, args = settings.connect_info.get("appConfig"), settings.connect_info.get("args")
-        self._args = pong.args if pong.args is not None else args if isinstance(args, list) else []
+        self._log = logging.getLogger("Runner")
+        config, args = _start_request(settings, pong)
+        self._args = args
         self._context = Context(
             host=RunnerHost(heartbeat),
-            config=pong.app_config
-            if pong.app_config is not None
-            else config
-            if isinstance(config, dict)
-            else {},
+            config=config,
             instance_id=settings.instance_id,
             logger=log.logger("Sequence"),
         )
+        self._process = os.getpid()
         self._own_tasks: set[asyncio.Task[Any]] = set()
-        self._main: asyncio.Task[int] | None = None
-        self._stopping = False
+        self._stop_begun = asyncio.Event()  # while stop handlers run, or have run
+        self._stop_over = asyncio.Event()  # they have run, one way or the other
+        self._stopping = False  # they have run, and the Sequence is being closed
         self._stop_error: str | None = None
+        self._broken: ConnectionError | None = None  # what ended the Sequence may be the end of the hub
 
-    async def run(self, input_link: Any, output_link: Any) -> int:
+    async def run(self, input_link: socket.socket, output_link: socket.socket) -> int:
         """Load and run the Sequence; return the exit code."""
         self._loop = asyncio.get_running_loop()
         self._reader = SocketReader(input_link)
@@ -112,18 +140,26 @@ class Session:
         current = asyncio.current_task()
         if current is not None:
             self._own_tasks.add(current)
-        self._main = self._spawn(self._run_sequence())
         self._heartbeat.attach(self)
-        try:
-            code = await asyncio.shield(self._main)
-        except asyncio.CancelledError:
-            if not self._stopping:
-                raise
-            code = ExitCode.STOPPED
+        self._main: asyncio.Task[int] = self._spawn(self._run_sequence())
+        await asyncio.wait([self._main])
+        if self._broken is not None:
+            await self._look_for_the_hub(self._broken)
+        while self._heartbeat.stop_requested and not self._stopping:
+            await self._stop_over.wait()
+        self._end_output()
         if self._stopping:
             self._heartbeat.send(SequenceStopped(self._stop_error))
-            code = ExitCode.STOPPED
-        return code
+            return ExitCode.STOPPED
+        return self._main.result()
+
+    async def _look_for_the_hub(self, error: ConnectionError) -> None:
+        """Report an error of a connection, unless the hub turns out to be gone: that is a stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_NEWS):
+                await self._stop_begun.wait()
+        if not self._heartbeat.hub_gone:
+            self._report(error, "the Sequence failed")
 
     # --- what the heartbeat's thread asks of the author ------------------------------------------------------------
 
@@ -152,19 +188,30 @@ class Session:
         answer(report)
 
     def _begin_stop(self, seconds: float, can_keep_alive: bool) -> None:
+        self._stop_begun.set()
+        self._stop_over.clear()
         self._spawn(self._stop(seconds, can_keep_alive))
 
     async def _stop(self, seconds: float, can_keep_alive: bool) -> None:
+        kept_alive = False
         try:
-            if await self._context.call_stop_handlers(seconds, can_keep_alive):
-                self._heartbeat.kept_alive()
-                return
+            kept_alive = await self._context.call_stop_handlers(seconds, can_keep_alive)
         except ExceptionGroup as failures:
-            self._report(failures)
+            for failure in failures.exceptions:
+                self._report(failure, "a stop handler failed")
             self._stop_error = "; ".join(f"{type(one).__name__}: {one}" for one in failures.exceptions)
-        self._stopping = True
-        if self._main is not None:
+        except asyncio.CancelledError as error:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise
+            self._report(error, "a stop handler awaited a task that was cancelled")
+            self._stop_error = "CancelledError"
+        if kept_alive and self._heartbeat.kept_alive():
+            self._stop_begun.clear()
+        else:
+            self._stopping = True
             self._main.cancel()
+        self._stop_over.set()
 
     # --- the Sequence ----------------------------------------------------------------------------------------------
 
@@ -176,78 +223,107 @@ class Session:
             stream = self._open_input(author)
         except RunnerError as error:
             print(error, file=sys.stderr)
+            self._log.error("%s", error)
             return error.exit_code
         except BaseException as error:  # noqa: BLE001 - the author's module
             return self._failed(error, ExitCode.SEQUENCE_FAILED_ON_START)
+        if self._heartbeat.stop_requested:
+            return ExitCode.STOPPED  # before it began: the function is not called any more
         self._heartbeat.up()
-        self._heartbeat.send(Pang(requires=author.requires.name, content_type=author.requires.content_type))
+        requires = author.requires
+        self._heartbeat.send(
+            Pang(
+                requires=requires.name,
+                content_type=_type_of(author, requires) if requires.name else requires.content_type,
+            )
+        )
         try:
             result = await _invoke.call(author.function, author.spec, self._context, stream, self._args)
             kind = self._announce_output(author, result)
             await pump_output(_invoke.outputs(result, kind), kind, self._writer)
         except BaseException as error:  # noqa: BLE001 - the author's function
             return self._failed(error, ExitCode.SEQUENCE_FAILED_DURING_EXECUTION)
-        self._writer.end()
+        self._end_output()
         return await self._wait_for_background_tasks()
 
     def _open_input(self, author: AuthorCode) -> Input[Any]:
         """Return the input; a Sequence that names a topic has said what it reads, and gets no prologue."""
-        named = author.requires
-        source = InputSource(
+        self._source = InputSource(
             self._reader,
-            declared=author.spec.takes or named.content_type,
-            has_prologue=not named.name,
+            declared=_type_of(author, author.requires),
+            has_prologue=not author.requires.name,
         )
-        stream: Input[Any] = Input(source.next_batch)
+        stream: Input[Any] = Input(self._source.next_batch)
         stream.bind(self._loop)
         return stream
 
     def _announce_output(self, author: AuthorCode, result: Any) -> ContentType:
         """Tell the hub what comes out, and return how it is written."""
+        wanted = user_code.declared_topic(result, "requires", "requires")
+        if wanted.name:
+            content_type = _type_of(author, wanted)
+            if not author.requires.name:
+                self._source.require(content_type)
+            self._heartbeat.send(Pang(requires=wanted.name, content_type=content_type))
         own = user_code.declared_topic(result, "provides", "provides")
         provides = own if own.name else author.provides
         content_type = provides.content_type or author.spec.gives or ContentType.TEXT
-        wanted = user_code.declared_topic(result, "requires", "requires")
-        if wanted.name:
-            self._heartbeat.send(Pang(requires=wanted.name, content_type=wanted.content_type))
         self._heartbeat.send(Pang(provides=provides.name, content_type=content_type))
-        return ContentType.parse(content_type)
+        try:
+            return ContentType.parse(content_type)
+        except UnsupportedContentType:
+            return ContentType.OCTETS  # bytes of any other type go as they are
 
     async def _wait_for_background_tasks(self) -> int:
         """Let tasks that the author left running come to their end, as the original runner does."""
         while tasks := asyncio.all_tasks() - self._own_tasks:
-            self._log.info(
-                "the output has ended; waiting for %s", ", ".join(sorted(t.get_name() for t in tasks))
-            )
+            names = ", ".join(sorted(task.get_name() for task in tasks))
+            self._log.info("the output has ended; waiting for %s", names)
             try:
                 await asyncio.wait(tasks)
             except asyncio.CancelledError:
                 return ExitCode.STOPPED
         return ExitCode.SUCCESS
 
+    def _end_output(self) -> None:
+        if os.getpid() == self._process:  # a child that the author forked must not end its parent's
+            self._writer.end()
+
     def _failed(self, error: BaseException, code: ExitCode) -> int:
         """Report what the author's code raised and return the exit code for it."""
-        if self._stopping or isinstance(error, GeneratorExit):
-            if not isinstance(error, asyncio.CancelledError):
-                self._report(error)  # its own cleanup failed; the stop goes on
-            return ExitCode.STOPPED
         if isinstance(error, SystemExit):
             return exit_status(error)
-        self._report(error)
+        if isinstance(error, ConnectionError) and not self._stopping:
+            self._broken = error
+        elif not (isinstance(error, asyncio.CancelledError) and self._main.cancelling()):
+            self._report(error, "the Sequence failed")
         return code
 
-    def _report(self, error: BaseException) -> None:
-        """Show an error to the author, on stderr, without a frame of ours."""
-        with contextlib.suppress(OSError):
+    def _report(self, error: BaseException, what: str) -> None:
+        """Show an error to the author, on stderr and in the log, without a frame of ours."""
+        with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.write(user_code.format_error(error))
             sys.stderr.flush()
+        self._log.error("%s: %s: %s", what, type(error).__name__, error, exc_info=error)
 
-    def _spawn(self, work: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = self._loop.create_task(work)
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = self._loop.create_task(work)
         self._own_tasks.add(task)
         task.add_done_callback(self._own_tasks.discard)
         return task
 
 
-__all__ = ["Session", "Topic", "run"]
+def _type_of(author: AuthorCode, topic: Topic) -> str:
+    """Return the content type of an input that the author declares; text for a topic without one, else empty."""
+    return author.spec.takes or topic.content_type or (ContentType.TEXT if topic.name else "")
+
+
+def _start_request(settings: Settings, pong: Pong) -> tuple[dict[str, Any], list[Any]]:
+    """Return configuration and arguments: the PONG's, or what the environment says where it says nothing."""
+    config, args = pong.app_config, pong.args
+    if config is None:
+        config = settings.connect_info.get("appConfig")
+    if args is None:
+        args = settings.connect_info.get("args")
+    return config if isinstance(config, dict) else {}, args if isinstance(args, list) else []

@@ -56,7 +56,7 @@ def _required(environ: Mapping[str, str], name: str) -> str:
 
 def _port(environ: Mapping[str, str]) -> int:
     value = _required(environ, "INSTANCES_SERVER_PORT")
-    if not (value.isascii() and value.isdigit() and 0 < int(value) < 65536):
+    if not (value.isascii() and value.isdigit() and len(value) <= 5 and 0 < int(value) < 65536):
         raise InvalidSettings(f"INSTANCES_SERVER_PORT must be a port from 1 to 65535, not {value!r}")
     return int(value)
 

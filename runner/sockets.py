@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import socket
 
-from .errors import HubUnreachable
+from .errors import HubUnreachable, LinkLost
 from .protocol.channels import Channel
 from .protocol.hello import encode_hello
 from .settings import Settings
@@ -16,6 +16,7 @@ from .settings import Settings
 READ_SIZE = 256 * 1024  # bytes; one block of items
 FULL = 64 * 1024  # bytes in a writer from which its user should wait
 _SOCKET_BUFFER = 1024 * 1024  # bytes; the kernel may give less
+_CONNECT_TIMEOUT = 10.0  # seconds; an address where nobody answers is not waited for longer
 
 
 def connect(settings: Settings) -> dict[Channel, socket.socket]:
@@ -29,11 +30,11 @@ def connect(settings: Settings) -> dict[Channel, socket.socket]:
         for channel in Channel:
             links[channel] = _connect(settings)
             links[channel].sendall(encode_hello(settings.instance_id, channel))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter: a host name that cannot be one
         for link in links.values():
             link.close()
         place = settings.socket_path or f"{settings.host}:{settings.port}"
-        raise HubUnreachable(f"no hub at {place}: {error.strerror or error}") from error
+        raise HubUnreachable(f"no hub at {place}: {getattr(error, 'strerror', None) or error}") from error
     return links
 
 
@@ -47,7 +48,8 @@ def _connect(settings: Settings) -> socket.socket:
             raise
         link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
         return link
-    link = socket.create_connection((settings.host, settings.port))
+    link = socket.create_connection((settings.host, settings.port), timeout=_CONNECT_TIMEOUT)
+    link.settimeout(None)
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return link
 
@@ -61,16 +63,19 @@ class SocketReader:
         self._loop = asyncio.get_running_loop()
 
     async def read(self) -> bytes:
-        """Return up to 256 KiB as soon as there is any; ``b""`` is the end. The loop gets at least one turn."""
+        """Return up to 256 KiB as soon as there is any; ``b""`` is the end. The loop gets at least one turn.
+
+        Raises:
+            LinkLost: the hub broke the link.
+        """
+        await asyncio.sleep(0)  # before, not after: what has been received must not be lost to a cancellation
         while True:
             try:
-                chunk = self._link.recv(READ_SIZE)
+                return self._link.recv(READ_SIZE)
             except BlockingIOError:
                 await self._readable()
-            else:
-                break
-        await asyncio.sleep(0)
-        return chunk
+            except OSError as error:
+                raise LinkLost("input", error.strerror or str(error)) from None
 
     async def _readable(self) -> None:
         waiter = self._loop.create_future()
@@ -100,8 +105,13 @@ class SocketWriter:
 
     @property
     def full(self) -> bool:
-        """Tell whether the user should ``drain`` before it writes more."""
-        return len(self._buffer) >= FULL
+        """Tell whether the user should ``drain`` before it writes more; of a broken link, that tells what is wrong."""
+        return len(self._buffer) >= FULL or self._error is not None
+
+    @property
+    def pending(self) -> bool:
+        """Tell whether what was written waits for a turn of the loop, or for the hub."""
+        return self._scheduled or bool(self._buffer)
 
     def write(self, data: bytes) -> None:
         """Take bytes to send; they leave when the loop's turn ends, or at once when they are many."""
@@ -113,18 +123,19 @@ class SocketWriter:
             self._loop.call_soon(self._flush)
 
     async def drain(self) -> None:
-        """Wait until everything is in the kernel's hands.
+        """Wait until everything is in the kernel's hands. The loop gets at least one turn.
 
         Raises:
-            OSError: the peer does not take any more.
+            LinkLost: the hub does not take any more.
         """
         self._flush()
+        await asyncio.sleep(0)  # a hub that keeps up must not keep the loop from everybody else
         while self._buffer and not self._error:
             waiter = self._loop.create_future()
             self._waiters.append(waiter)
             await waiter
         if self._error:
-            raise self._error
+            raise LinkLost("output", self._error.strerror or str(self._error))
 
     def end(self) -> None:
         """Half-close the link: the peer reads the end. Drain first. Safe to call twice."""

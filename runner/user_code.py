@@ -1,5 +1,6 @@
 """The author's code: load it as Python would, find its Sequence, and show its errors without ours around them."""
 
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -81,13 +82,14 @@ def load(entry: Path) -> AuthorCode:
 
 
 def _find(module: ModuleType, entry: Path) -> tuple[Callable[..., Any], SequenceSpec]:
-    """Return the function marked ``@sequence``, or the classic ``run``; ``run`` wins among several marked ones."""
+    """Return the function marked ``@sequence``, or the classic ``run``.
+
+    ``run`` wins among several marked ones, and those of the file itself win over imported ones.
+    """
     members = {name: value for name, value in vars(module).items() if callable(value)}
-    marked = {
-        name: (value, spec)
-        for name, value in members.items()
-        if (spec := spec_of(value)) is not None and getattr(value, "__module__", MODULE_NAME) == MODULE_NAME
-    }
+    marked = {name: (value, spec) for name, value in members.items() if (spec := spec_of(value)) is not None}
+    own = {name: found for name, found in marked.items() if _is_own(found[0])}
+    marked = own or marked
     if "run" in marked:
         return marked["run"]
     unique = {id(value): (value, spec) for value, spec in marked.values()}
@@ -97,9 +99,11 @@ def _find(module: ModuleType, entry: Path) -> tuple[Callable[..., Any], Sequence
         raise SeveralSequences(entry, sorted(marked))
     if "run" in members:
         return members["run"], spec_of(members["run"]) or CLASSIC
-    raise NoSequenceFound(
-        entry, [name for name, value in members.items() if getattr(value, "__module__", "") == MODULE_NAME]
-    )
+    raise NoSequenceFound(entry, [name for name, value in members.items() if _is_own(value)])
+
+
+def _is_own(value: object) -> bool:
+    return getattr(value, "__module__", None) == MODULE_NAME
 
 
 def declared_topic(holder: object, attribute: str, key: str) -> Topic:
@@ -138,8 +142,12 @@ def _strip(shown: traceback.TracebackException, seen: set[int]) -> None:
     if id(shown) in seen:
         return
     seen.add(id(shown))
-    frames = [frame for frame in shown.stack if not frame.filename.startswith((*_OURS, "<frozen importlib"))]
-    shown.stack = traceback.StackSummary.from_list(frames)
+    if shown.stack is not None:
+        frames = [
+            frame for frame in shown.stack if not frame.filename.startswith((*_OURS, "<frozen importlib"))
+        ]
+        # None: a heading without a line below it tells nothing
+        shown.stack = traceback.StackSummary.from_list(frames) if frames else None  # type: ignore[assignment]
     for other in (shown.__cause__, shown.__context__, *(getattr(shown, "exceptions", None) or ())):
         if other is not None:
             _strip(other, seen)
