@@ -195,6 +195,11 @@ class Heartbeat:
         """Tell whether the hub has ended control, or takes no monitoring."""
         return self._hub_gone
 
+    @property
+    def abandoned(self) -> bool:
+        """Tell whether the hub is gone and has left an author's code behind."""
+        return self._hub_gone and self._author is not None
+
     def close(self) -> None:
         """Wait until everything is sent, and half-close monitoring; safe to call twice.
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from sequence_sdk._invoke import ThreadedOutputs
 from sequence_sdk.content import DECODERS, ENCODERS, ContentType, Decoder, bad_output
 from sequence_sdk.errors import ContentError
 
@@ -111,14 +112,18 @@ async def pump_output(outputs: AsyncIterator[Any], kind: ContentType, writer: So
         BaseException: whatever the author's code raises.
         LinkLost: the hub does not take any more.
     """
+    encode = ENCODERS[kind]()
     try:
-        await _write_items(outputs, ENCODERS[kind](), writer)
-    except BaseException:
+        await _write_items(outputs, encode, writer)
+    except BaseException as reason:
         try:
             close = getattr(outputs, "aclose", None)
             if close is not None:
                 with contextlib.suppress(ContentError, asyncio.CancelledError):
                     await close()
+            if isinstance(reason, asyncio.CancelledError) and isinstance(outputs, ThreadedOutputs):
+                for item in outputs.leftovers():
+                    writer.write(encode(item))
         finally:
             with contextlib.suppress(LinkLost):  # what ended the Sequence is the better news
                 await writer.drain()

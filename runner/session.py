@@ -5,12 +5,13 @@ import atexit
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sequence_sdk import _invoke
 from sequence_sdk.content import ContentType
@@ -52,6 +53,7 @@ def run(settings: Settings) -> int:
         links[Channel.MONITORING],
         warn=log.warn_later(log.logger("Runner")),
         package=str(user_code.package_root(entry)),
+        exit_process=lambda code: _exit_at_once(heartbeat, code),
     )
     atexit.register(
         _end_links, heartbeat, log, process
@@ -85,6 +87,18 @@ def _end_links(heartbeat: Heartbeat, log: LogChannel, process: int) -> None:
         heartbeat.close()
         log.end()
         stdio.end_output()
+        _end_orphans(heartbeat)
+
+
+def _exit_at_once(heartbeat: Heartbeat, code: int) -> NoReturn:
+    _end_orphans(heartbeat)
+    os._exit(code)
+
+
+def _end_orphans(heartbeat: Heartbeat) -> None:
+    """End what the Sequence has started, when the hub that would do it is gone. It ends this process too."""
+    if heartbeat.abandoned and os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _ping(settings: Settings) -> Ping:

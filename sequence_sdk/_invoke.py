@@ -77,14 +77,14 @@ class ThreadedOutputs(AsyncIterator[Any]):
         self._thread.start()
 
     async def __anext__(self) -> Any:
-        while not self._ready:
+        while self._closed or not self._ready:
             with self._lock:
+                if self._closed:
+                    raise StopAsyncIteration
                 if self._items:
                     self._ready, self._items, self._size = self._items, deque(), 0
                     self._lock.notify()
                     break
-                if self._closed:
-                    raise StopAsyncIteration
                 if self._ended:
                     self._raise_failure()
                     raise StopAsyncIteration
@@ -96,12 +96,11 @@ class ThreadedOutputs(AsyncIterator[Any]):
         """Let the iterator go.
 
         One that rests at a ``yield`` is closed when this returns, and raises here what it raises then. One that is busy
-        is not waited for, as it may block for ever: it ends at its next ``yield``.
+        is not waited for, as it may block for ever: it ends at its next ``yield``. What it has given and nobody has
+        read is in ``leftovers``.
         """
         with self._lock:
             self._closed = True
-            self._ready.clear()
-            self._items.clear()
             self._changed.set()  # whoever reads in another task sees the end
             self._lock.notify()
             if not self._resting:
@@ -113,6 +112,14 @@ class ThreadedOutputs(AsyncIterator[Any]):
                 self._watch()
             await self._changed.wait()
         self._raise_failure()
+
+    def leftovers(self) -> list[Any]:
+        """Return, once, the items that were given before ``aclose`` and not read."""
+        with self._lock:
+            items = [*self._ready, *self._items]
+            self._ready.clear()
+            self._items.clear()
+        return items
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
@@ -147,10 +154,10 @@ class ThreadedOutputs(AsyncIterator[Any]):
             self._resting = True
             while not self._closed and (len(self._items) >= _MAX_WAITING or self._size >= _MAX_WAITING_BYTES):
                 self._lock.wait()
+            self._items.append(item)
             if self._closed:
                 return False  # still at rest: the iterator is closed next
             self._resting = False
-            self._items.append(item)
             self._size += len(item) if isinstance(item, _SIZED) else 0
             self._wake()
         return not self._closed

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+import psutil
 import pytest
 
 from .conftest import Write
@@ -514,6 +515,8 @@ def test_a_kill_runs_no_handlers(hub: FakeHub, write: Write) -> None:
 
 # --- a hub that is gone -------------------------------------------------------------------------------------------------
 
+ENDED_WITH_ITS_GROUP = -signal.SIGKILL
+
 GONE = """
     import asyncio, pathlib, sys
     out = pathlib.Path(__file__).with_name("said")
@@ -541,7 +544,7 @@ def test_a_hub_that_is_gone_is_a_stop_of_two_seconds(hub: FakeHub, write: Write,
     hub.start(entry)
     hub.event("ready")
     hub.vanish()
-    assert hub.wait() == 138
+    assert hub.wait() == ENDED_WITH_ITS_GROUP
     assert entry.with_name("said").read_text() == "stopped (2.0, False)"
 
 
@@ -551,7 +554,7 @@ def test_an_end_of_control_alone_says_that_the_hub_is_gone(hub: FakeHub, write: 
     hub.links[3].end()
     assert hub.stdout() == "(2.0, False)\n"
     assert hub.output() == b"given "
-    assert hub.wait() == 138
+    assert hub.wait() == ENDED_WITH_ITS_GROUP
 
 
 @pytest.mark.parametrize("busy", ["while True: pass", "import time; time.sleep(60)"])
@@ -560,8 +563,27 @@ def test_a_busy_loop_ends_two_seconds_after_its_hub(hub: FakeHub, write: Write, 
     hub.event("busy")
     start = time.monotonic()
     hub.vanish()
-    assert hub.wait() == 138
+    assert hub.wait() == ENDED_WITH_ITS_GROUP
     assert 1.9 < time.monotonic() - start < 4
+
+
+def test_what_a_sequence_has_started_ends_too_when_the_hub_is_gone(hub: FakeHub, write: Write) -> None:
+    hub.start(
+        write(
+            """
+            import subprocess
+            async def run(context, input):
+                child = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL)
+                context.emit("child", child.pid)
+                async for _ in input: pass
+            """
+        )
+    )
+    child = psutil.Process(hub.event("child"))
+    hub.vanish()
+    assert hub.wait() == ENDED_WITH_ITS_GROUP
+    _, alive = psutil.wait_procs([child], timeout=10)
+    assert alive == []
 
 
 def test_an_output_link_that_breaks_alone_is_a_failure_with_a_sentence(hub: FakeHub, write: Write) -> None:

@@ -242,7 +242,7 @@ ONE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", ONE, ids=repr)
+@pytest.mark.parametrize("value", ONE, ids=lambda value: type(value).__name__)
 async def test_any_other_value_is_one_item(value):
     async def task(input):
         return value
@@ -640,3 +640,16 @@ async def test_an_iterator_without_close_is_let_go():
     await at_rest(items)
     await items.aclose()
     await gone(items._thread)
+
+
+async def test_what_a_closed_generator_had_given_is_left_over_once():
+    def numbers():
+        yield from range(10_000)
+
+    outputs = ThreadedOutputs(numbers())
+    first = await anext(outputs)
+    await outputs.aclose()
+    left = outputs.leftovers()
+    assert [first, *left] == list(range(1 + len(left)))
+    assert len(left) > 0
+    assert outputs.leftovers() == []
