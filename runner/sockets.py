@@ -6,7 +6,9 @@ back-pressure, and nothing is copied twice.
 
 import asyncio
 import contextlib
+import select
 import socket
+import sys
 
 from .errors import HubUnreachable, LinkLost
 from .protocol.channels import Channel
@@ -71,11 +73,15 @@ class SocketReader:
         await asyncio.sleep(0)  # before, not after: what has been received must not be lost to a cancellation
         while True:
             try:
-                return self._link.recv(READ_SIZE)
+                chunk = self._link.recv(READ_SIZE)
             except BlockingIOError:
                 await self._readable()
+                continue
             except OSError as error:
                 raise LinkLost("input", error.strerror or str(error)) from None
+            if not chunk and _hung_up(self._link):
+                raise LinkLost("input", "it was closed, not ended")
+            return chunk
 
     async def _readable(self) -> None:
         waiter = self._loop.create_future()
@@ -88,6 +94,19 @@ class SocketReader:
     def close(self) -> None:
         """Close the link; safe to call twice."""
         self._link.close()
+
+
+def _hung_up(link: socket.socket) -> bool:
+    """Tell whether the hub has closed both halves of a link.
+
+    An input is ended by closing one half. A hub that dies closes both, and what came by then must not pass
+    for the whole. Only Linux tells the two apart, and over TCP not before something is sent.
+    """
+    if sys.platform != "linux":
+        return False
+    poll = select.poll()
+    poll.register(link, 0)  # a hang-up is told unasked
+    return any(happened & select.POLLHUP for _, happened in poll.poll(0))
 
 
 class SocketWriter:

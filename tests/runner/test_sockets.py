@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -51,10 +52,23 @@ async def test_a_cancelled_read_loses_nothing(pair: tuple[socket.socket, socket.
         else:
             with pytest.raises(asyncio.CancelledError):
                 await task
-    theirs.close()
+    theirs.shutdown(socket.SHUT_WR)
     assert await reader.read() == b""
     reader.close()
     reader.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a closed link from a half-closed one")
+async def test_a_link_that_was_closed_instead_of_ended_is_lost(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    reader = SocketReader(ours)
+    theirs.send(b"the last")
+    theirs.close()
+    assert await reader.read() == b"the last"
+    with pytest.raises(LinkLost, match="closed, not ended"):
+        await reader.read()
 
 
 async def test_a_read_waits_for_bytes_and_gives_the_loop_a_turn(

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from .conftest import Write
-from .fake_hub import ALIVE, LOG, MONITOR, OUT, PANG, PING, STDERR, STDOUT, STOPPED, FakeHub
+from .fake_hub import ALIVE, IN, LOG, MONITOR, OUT, PANG, PING, STDERR, STDOUT, STOPPED, FakeHub
 
 WAITING = """
     import asyncio
@@ -565,6 +565,18 @@ def test_a_busy_loop_ends_two_seconds_after_its_hub(hub: FakeHub, write: Write, 
     hub.vanish()
     assert hub.wait() == ENDED_WITH_ITS_GROUP
     assert 1.9 < time.monotonic() - start < 4
+
+
+def test_an_input_does_not_pass_for_whole_when_the_hub_is_gone(hub: FakeHub, write: Write) -> None:
+    entry = write(GONE.replace("WORK", "async for _ in input: pass\n        out.with_name('whole').touch()"))
+    hub.start(entry)
+    hub.event("ready")
+    hub.input("text/plain", b"half\n", end=False)
+    hub.links[IN].close()  # the kernel closes a dead hub's links one by one
+    hub.vanish()
+    assert hub.wait() == ENDED_WITH_ITS_GROUP
+    assert entry.with_name("said").read_text() == "stopped (2.0, False)"
+    assert not entry.with_name("whole").exists()
 
 
 def test_what_a_sequence_has_started_ends_too_when_the_hub_is_gone(hub: FakeHub, write: Write) -> None:
