@@ -1,6 +1,7 @@
 """The composition root: a hub with its adapters, behind an HTTP server."""
 
 import asyncio
+import errno
 import logging
 import socket
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from .adapters.process import ProcessAdapter
 from .api import hub as hub_api
 from .api import instances, sequences, streams
 from .api.answers import HUB, answer_errors
+from .api.paths import ExtraSlashes
 from .hub import Hub
 from .settings import API_BASE, Settings, SettingsError
 
@@ -41,6 +43,7 @@ def make_application(hub: Hub) -> web.Application:
         part[HUB] = hub
     for module in (hub_api, sequences, instances, streams):
         api.add_routes(module.routes)
+    api.router.register_resource(ExtraSlashes(api.router))
     application.add_subapp(API_BASE, api)
     return application
 
@@ -66,8 +69,8 @@ async def serve(settings: Settings) -> AsyncIterator[RunningHub]:
         access_log=None,
         keepalive_timeout=75.0,
     )
-    await runner.setup()
     try:
+        await runner.setup()
         await web.SockSite(runner, listener).start()
         yield RunningHub(hub, _url(listener))
     finally:
@@ -80,9 +83,11 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         family = socket.getaddrinfo(settings.hostname, settings.port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((settings.hostname, settings.port), family=family, backlog=1024)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        hint = "; is another hub running? choose another --port" if error.errno == 98 else ""
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        reason = reason.partition(" (while attempting to bind")[0]  # what follows repeats the address
+        taken = getattr(error, "errno", None) == errno.EADDRINUSE
+        hint = "; is another hub running? choose another --port" if taken else ""
         raise SettingsError(f"cannot listen on {settings.hostname}:{settings.port}: {reason}{hint}") from None
     listener.setblocking(False)
     return listener

@@ -5,8 +5,11 @@ Source: docs/protocol.md, "Links" and "Hello".
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import socket
+import sys
+import termios
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +18,9 @@ from runner.protocol.errors import RemoteProtocolError
 from runner.protocol.hello import HelloDecoder
 
 HELLO_TIMEOUT = 10.0  # seconds; a stranger that says half a hello must not stay
-_MAX_STRANGERS = 1000  # links without a hello at one time
+MAX_STRANGERS = (
+    1000  # links without a hello at a time; a runner says its hello at once, so the oldest is none
+)
 _SOCKET_BUFFER = 1024 * 1024  # bytes; the kernel may give less
 _WRITE_HIGH = 256 * 1024  # bytes in a link's write buffer from which writers wait
 
@@ -66,11 +71,9 @@ class Link(asyncio.Protocol):
         link = transport.get_extra_info("socket")
         if link is not None and link.family != socket.AF_UNIX:
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if not self._server.add_stranger(self):
-            self.abort()
-            return
+        self._server.add_stranger(self)
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._server.hello_timeout, self._refuse, "its hello took too long")
+        self._timer = loop.call_later(self._server.hello_timeout, self.refuse, "its hello took too long")
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes on, once it is known to whom."""
@@ -81,6 +84,8 @@ class Link(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Hand on the end; our half stays open, for the other direction has a life of its own."""
+        if self._hello is not None:
+            self.refuse("it ended inside its hello")
         self._end_input()
         return self._receiver is not None
 
@@ -107,9 +112,18 @@ class Link(asyncio.Protocol):
         """Tell whether the peer is gone."""
         return self._lost or self._transport.is_closing()
 
+    @property
+    def unread(self) -> int:
+        """The bytes that have arrived and are not read yet."""
+        link = self._transport.get_extra_info("socket")
+        if link is None or link.fileno() < 0:
+            return 0
+        held = fcntl.ioctl(link.fileno(), termios.FIONREAD, bytes(4))
+        return int.from_bytes(held, sys.byteorder)
+
     def write(self, data: bytes) -> None:
         """Send immutable bytes; what is written to a lost link is nothing."""
-        if not self._lost:
+        if not self.lost:
             self._transport.write(data)
 
     async def drain(self) -> None:
@@ -149,6 +163,13 @@ class Link(asyncio.Protocol):
         """Close at once; safe to call twice."""
         self._transport.abort()
 
+    def refuse(self, why: str) -> None:
+        """Close the link of a stranger at once, and say why in the log."""
+        logger.warning("a link from %s is refused: %s", self._peer(), why)
+        self._introduced()
+        self._hello = None
+        self.abort()
+
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _read_hello(self, data: bytes) -> None:
@@ -161,7 +182,7 @@ class Link(asyncio.Protocol):
             self._hello = None
             self._receiver = self._server.directory.accept(hello.instance_id, hello.channel, self)
         except RemoteProtocolError as error:
-            self._refuse(str(error))
+            self.refuse(str(error))
             return
         self._introduced()
         link = self._transport.get_extra_info("socket")
@@ -169,12 +190,6 @@ class Link(asyncio.Protocol):
             link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
         if rest:
             self._receiver.received(rest)
-
-    def _refuse(self, why: str) -> None:
-        logger.warning("a link from %s is refused: %s", self._peer(), why)
-        self._introduced()
-        self._hello = None
-        self.abort()
 
     def _peer(self) -> str:
         address = self._transport.get_extra_info("peername")
@@ -200,10 +215,17 @@ class Link(asyncio.Protocol):
 class ChannelServer:
     """Listens for runners on a unix socket and on TCP."""
 
-    def __init__(self, directory: Directory, *, hello_timeout: float = HELLO_TIMEOUT) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        *,
+        hello_timeout: float = HELLO_TIMEOUT,
+        max_strangers: int = MAX_STRANGERS,
+    ) -> None:
         self.directory = directory
         self.hello_timeout = hello_timeout
-        self._strangers: set[Link] = set()
+        self._max_strangers = max_strangers
+        self._strangers: dict[Link, None] = {}  # in the order in which they came
         self._servers: list[asyncio.AbstractServer] = []
         self._socket_path: Path | None = None
 
@@ -231,6 +253,11 @@ class ChannelServer:
         address: tuple[str, int] = server.sockets[0].getsockname()
         return address[1]
 
+    @property
+    def strangers(self) -> int:
+        """The number of links that have not said their hello."""
+        return len(self._strangers)
+
     async def close(self) -> None:
         """Listen no more and let strangers go; safe to call twice."""
         for server in self._servers:
@@ -242,13 +269,12 @@ class ChannelServer:
             self._socket_path.unlink(missing_ok=True)
             self._socket_path = None
 
-    def add_stranger(self, link: Link) -> bool:
-        """Note a link that has not said its hello; False if there are too many of them."""
-        if len(self._strangers) >= _MAX_STRANGERS:
-            return False
-        self._strangers.add(link)
-        return True
+    def add_stranger(self, link: Link) -> None:
+        """Note a link that has not said its hello; where there are too many of them, the oldest must go."""
+        self._strangers[link] = None
+        if len(self._strangers) > self._max_strangers:
+            next(iter(self._strangers)).refuse("too many others have come and said no hello either")
 
     def drop_stranger(self, link: Link) -> None:
         """Forget a link that has said its hello, or went away."""
-        self._strangers.discard(link)
+        self._strangers.pop(link, None)

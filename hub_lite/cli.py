@@ -3,29 +3,36 @@
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from sequence_sdk.manifest import ManifestError
-from sequence_sdk.pack import PackError
-
-from . import app, run
-from .client import ClientError
 from .settings import Settings, SettingsError, from_tree, read_file
 
-_FAILURES = (ClientError, ManifestError, OSError, PackError, SettingsError)
+# The hub and its client are imported where they are needed: that takes a second, and help and typing errors need neither.
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hub-lite", prog_name="hub-lite")
 def main() -> None:
     """Run streaming Python programs: a hub for Sequences, and the tools to operate it."""
+    _fill_standard_descriptors()
+
+
+def _fill_standard_descriptors() -> None:
+    """Open /dev/null where 0, 1 or 2 is closed: a socket that got such a number would be taken for a standard stream."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
 
 
 @main.command()
@@ -68,7 +75,7 @@ def start(
     It prints one line with its URL when it is ready, and logs to stderr.
     """
     _log_to_stderr(logging.DEBUG if verbose else logging.INFO)
-    try:
+    with _failing_with_a_sentence():
         settings = Settings()
         if config_file is not None:
             settings = from_tree(read_file(config_file), where=str(config_file))
@@ -82,28 +89,33 @@ def start(
             settings, **{name: value for name, value in given.items() if value is not None}
         ).checked()
         _run_loop(_serve(settings))
-    except _FAILURES as error:
-        _fail(error)
 
 
 async def _serve(settings: Settings) -> None:
+    from . import app  # noqa: PLC0415 - see above
+
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
+    kill_all: list[Callable[[], None]] = []
+
+    def end() -> None:
+        if asked.is_set() and kill_all:
+            logging.getLogger(__name__).warning("asked again: killing all Instances")
+            kill_all[0]()
+        asked.set()
+
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # before the start: who ends it early wants a clean end too
+        loop.add_signal_handler(number, end)
     async with app.serve(settings) as running:
-
-        def end() -> None:
-            if asked.is_set():
-                logging.getLogger(__name__).warning("asked again: killing all Instances")
-                running.hub.kill_all()
-            asked.set()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, end)
+        kill_all.append(running.hub.kill_all)
         click.echo(f"hub-lite is ready at {running.api_url}")
         await asked.wait()
 
 
-@main.command("run")
+@main.command("run", short_help="Run a Sequence, its streams connected to those of the shell.")
 @click.argument("target", type=click.Path(exists=True, path_type=Path))
 @click.option("--args", "arguments", metavar="JSON", help="Start arguments, a JSON array.")
 @click.option("--config", "app_config", metavar="JSON", help="Configuration of the Sequence, a JSON object.")
@@ -140,26 +152,30 @@ def run_command(
     Standard input (or --input) goes to its input, its output to stdout; what it prints, its errors and its log go to stderr.
     """
     _log_to_stderr(logging.INFO if verbose else logging.WARNING)
-    options = run.RunOptions(
-        target=target,
-        args=_json_option("--args", arguments, list, []),
-        config=_json_option("--config", app_config, dict, {}),
-        input=None if input_file in (None, "-") else _existing_file(str(input_file)),
-        content_type=content_type,
-        hub=hub,
-        keep=keep,
-        verbose=verbose,
-    )
-    try:
+    args = _json_option("--args", arguments, list, [])
+    config = _json_option("--config", app_config, dict, {})
+    input_path = None if input_file in (None, "-") else _existing_file(str(input_file))
+    with _failing_with_a_sentence():
+        from . import run  # noqa: PLC0415 - see above
+
+        options = run.RunOptions(
+            target=target,
+            args=args,
+            config=config,
+            input=input_path,
+            content_type=content_type,
+            hub=hub,
+            keep=keep,
+            verbose=verbose,
+        )
         sys.exit(_run_loop(run.run(options)))
-    except _FAILURES as error:
-        _fail(error)
 
 
 def _existing_file(name: str) -> Path:
     path = Path(name)
-    if not path.is_file():
-        raise click.BadParameter(f"{name}: there is no such file", param_hint="--input")
+    if not path.exists() or path.is_dir():  # a pipe of the shell's, <(command), is as good as a file
+        what = "this is a folder" if path.is_dir() else "there is no such file"
+        raise click.BadParameter(f"{name}: {what}", param_hint="--input")
     return path
 
 
@@ -196,9 +212,21 @@ def _log_to_stderr(level: int) -> None:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
-def _fail(error: BaseException) -> NoReturn:
-    text = (
-        f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.filename else str(error)
-    )
-    click.echo(f"hub-lite: {text}", err=True)
-    sys.exit(1)
+@contextmanager
+def _failing_with_a_sentence() -> Iterator[None]:
+    """Turn what may go wrong into a line on stderr and exit status 1."""
+    from sequence_sdk.manifest import ManifestError  # noqa: PLC0415 - see above
+    from sequence_sdk.pack import PackError  # noqa: PLC0415
+
+    from .client import ClientError  # noqa: PLC0415
+    from .run import StreamFailure  # noqa: PLC0415
+
+    try:
+        yield
+    except (ClientError, ManifestError, OSError, PackError, SettingsError, StreamFailure) as error:
+        text = str(error)
+        if isinstance(error, OSError) and error.filename:
+            text = f"{error.strerror}: {error.filename}"
+        with suppress(OSError):  # nobody reads stderr
+            click.echo(f"hub-lite: {text}", err=True)
+        sys.exit(1)

@@ -1,11 +1,12 @@
 """A client of a hub's API: asynchronous, streaming in both directions."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import aiohttp
 import orjson
@@ -18,12 +19,13 @@ class ClientError(Exception):
 
 
 class HubRefused(ClientError):
-    """The hub answered with an error."""
+    """The hub answered with an error; ``details`` is the whole answer, empty if it is no object."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, details: dict[str, Any] | None = None) -> None:
         super().__init__(status, message)
         self.status = status
         self.message = message
+        self.details = details or {}
 
     def __str__(self) -> str:
         return self.message
@@ -39,6 +41,18 @@ class HubUnreachable(ClientError):
 
     def __str__(self) -> str:
         return f"no hub answers at {self.url} ({self.why}); start one with `hub-lite start`"
+
+
+class NotAHub(ClientError):
+    """What answers at the URL does not speak as a hub does."""
+
+    def __init__(self, url: str, path: str) -> None:
+        super().__init__(url, path)
+        self.url = url
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"what answers at {self.url}{self.path} is no hub; check the URL"
 
 
 class StreamBroken(ClientError):
@@ -68,8 +82,9 @@ class HubClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     async def version(self) -> dict[str, Any]:
         """Return what the hub says it is."""
@@ -80,20 +95,20 @@ class HubClient:
 
         Raises:
             HubRefused: the package cannot be used.
+            OSError: it cannot be read.
         """
 
-        async def chunks() -> AsyncIterator[bytes]:
+        async def chunks(file: BinaryIO) -> AsyncIterator[bytes]:
             sent = 0
-            with package.open("rb") as file:
-                while chunk := await asyncio.to_thread(file.read, _READ_SIZE):
-                    yield chunk
-                    sent += len(chunk)
-                    if progress is not None:
-                        progress(sent)
+            while chunk := await asyncio.to_thread(file.read, _READ_SIZE):
+                yield chunk
+                sent += len(chunk)
+                if progress is not None:
+                    progress(sent)
 
         headers = {"Content-Type": "application/octet-stream"}
-        answer = await self._object("POST", "/sequence", data=chunks(), headers=headers)
-        return str(answer["id"])
+        with await asyncio.to_thread(package.open, "rb") as opened:
+            return await self._id("POST", "/sequence", data=chunks(opened), headers=headers)
 
     async def delete_sequence(self, sequence_id: str, *, force: bool = False) -> None:
         """Delete a Sequence; with ``force`` its Instances are killed first."""
@@ -109,10 +124,8 @@ class HubClient:
         Raises:
             HubRefused: the Sequence could not be started.
         """
-        answer = await self._object(
-            "POST", f"/sequence/{sequence_id}/start", json={"appConfig": config or {}, "args": args or []}
-        )
-        return str(answer["id"])
+        body = {"appConfig": config or {}, "args": args or []}
+        return await self._id("POST", f"/sequence/{sequence_id}/start", json=body)
 
     async def instance(self, instance_id: str) -> dict[str, Any]:
         """Return what the hub knows of an Instance."""
@@ -174,8 +187,21 @@ class HubClient:
 
     async def _object(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         async with self._request(method, path, **options) as answer:
-            value = orjson.loads(await answer.read())
-        return value if isinstance(value, dict) else {}
+            try:
+                value = orjson.loads(await answer.read())
+            except orjson.JSONDecodeError:
+                raise NotAHub(self.url, path) from None
+            except aiohttp.ClientError as error:
+                raise HubUnreachable(self.url, _why(error)) from error
+        if not isinstance(value, dict):
+            raise NotAHub(self.url, path)
+        return value
+
+    async def _id(self, method: str, path: str, **options: Any) -> str:
+        answer = await self._object(method, path, **options)
+        if "id" not in answer:
+            raise NotAHub(self.url, path)
+        return str(answer["id"])
 
     @asynccontextmanager
     async def _request(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -183,14 +209,33 @@ class HubClient:
             raise ClientError("use the client inside `async with`")
         try:
             answer = await self._session.request(method, self.url + path, **options)
-        except aiohttp.InvalidURL:
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             raise HubUnreachable(self.url, "this is no URL") from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise HubUnreachable(self.url, str(error) or type(error).__name__) from error
+            raise HubUnreachable(self.url, _why(error)) from error
         async with answer:
             if answer.status >= 400:
-                raise HubRefused(answer.status, _message(answer, await answer.read()))
+                try:
+                    body = await answer.read()
+                except aiohttp.ClientError:
+                    body = b""
+                raise HubRefused(answer.status, _message(answer, body), _details(body))
             yield answer
+
+
+def _why(error: BaseException) -> str:
+    """Return what the system says of a connection that failed, without the parts of the URL that aiohttp repeats."""
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        return os.strerror(error.errno) if error.errno > 0 else error.strerror
+    return str(error) or type(error).__name__
+
+
+def _details(body: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _message(answer: aiohttp.ClientResponse, body: bytes) -> str:
@@ -198,5 +243,7 @@ def _message(answer: aiohttp.ClientResponse, body: bytes) -> str:
     try:
         error = orjson.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
+        error = None
+    if not error:
         return f"{answer.status} {answer.reason}"
     return error if isinstance(error, str) else orjson.dumps(error).decode()

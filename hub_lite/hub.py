@@ -2,23 +2,27 @@
 
 import asyncio
 import logging
+import os
 import tempfile
 import uuid
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from runner.protocol.channels import Channel
-from runner.protocol.errors import RemoteProtocolError
+from runner.protocol.errors import LocalProtocolError, RemoteProtocolError
 
 from .channel_server import ChannelServer, Link, Receiver
-from .errors import Conflict, HubError, NotFound, Unavailable
+from .errors import BadRequest, Conflict, HubError, NotFound, Unavailable
 from .instances import Instance, StartPayload
 from .ports import Launch, RuntimeAdapter, SequenceStore, StoredSequence, Upload
 from .settings import Settings
 
 _MAX_SOCKET_PATH = 100  # bytes; the kernel's limit is 104 or 108
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +50,7 @@ class Hub:
         self._sequences: dict[str, StoredSequence] = {}
         self._instances: dict[str, Instance] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
+        self._works: set[asyncio.Task[Any]] = set()
         self._removals: dict[str, asyncio.TimerHandle] = {}
         self._channels = ChannelServer(self)
         self._socket_folder: tempfile.TemporaryDirectory[str] | None = None
@@ -80,7 +85,8 @@ class Hub:
             timeout = self.settings.shutdown_timeout
             await asyncio.gather(*(one.stop(timeout, can_keep_alive=False) for one in living))
         self.kill_all()
-        await asyncio.gather(*self._lives.values())
+        while unfinished := {*self._lives.values(), *self._works}:
+            await asyncio.wait(unfinished)
         for instance_id in list(self._instances):
             self._remove(instance_id)
         await self._channels.close()
@@ -95,11 +101,20 @@ class Hub:
             if not instance.is_over:
                 instance.kill()
 
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do work to its end, also if the client that asked for it goes away half-way."""
+        task = asyncio.create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
+        return await asyncio.shield(task)
+
     def _choose_socket_path(self) -> Path:
         path = self.settings.data_dir.absolute() / "runners.sock"
         if len(str(path).encode()) <= _MAX_SOCKET_PATH:
             return path
-        self._socket_folder = tempfile.TemporaryDirectory(prefix="hub-lite-")
+        place = tempfile.gettempdir()  # which may be deep as well
+        short = place if len(os.fsencode(place)) <= _MAX_SOCKET_PATH // 2 else "/tmp"  # noqa: S108 - the folder is ours alone
+        self._socket_folder = tempfile.TemporaryDirectory(prefix="hub-lite-", dir=short)
         return Path(self._socket_folder.name) / "runners.sock"
 
     # --- Sequences ----------------------------------------------------------------------------------------------------
@@ -115,6 +130,10 @@ class Hub:
         Raises:
             PackageError: the package cannot be used; nothing is left of it.
         """
+        self._refuse_when_closing()
+        return await self._whole(self._add(upload))
+
+    async def _add(self, upload: Upload) -> StoredSequence:
         sequence = await asyncio.to_thread(self._store.add, upload, str(uuid.uuid4()))
         self._sequences[sequence.id] = sequence
         logger.info("Sequence %s (%s) is here", sequence.id, sequence.manifest.name or "without a name")
@@ -142,17 +161,27 @@ class Hub:
             NotFound: there is none of that id.
             Conflict: it has living Instances, and ``force`` was not said.
         """
+        self._refuse_when_closing()
         if sequence_id not in self._sequences:
             raise NotFound(f"The sequence {sequence_id} does not exist.")
         living = [one for one in self.instances_of(sequence_id) if not one.is_over]
         if living and not force:
             raise Conflict("Can't remove sequence in use.")
+        sequence = self._sequences.pop(sequence_id)  # from here on nobody starts it
+        await self._whole(self._delete(sequence, living))
+
+    async def _delete(self, sequence: StoredSequence, living: list[Instance]) -> None:
         for instance in living:
             instance.kill(remove_immediately=True)
-        await asyncio.gather(*(self._lives[one.id] for one in living if one.id in self._lives))
-        if self._sequences.pop(sequence_id, None) is not None:
-            await asyncio.to_thread(self._store.remove, sequence_id)
-            logger.info("Sequence %s is deleted", sequence_id)
+        lives = [self._lives[one.id] for one in living if one.id in self._lives]
+        if lives:
+            await asyncio.wait(lives)
+        try:
+            await asyncio.to_thread(self._store.remove, sequence.id)
+        except Exception:
+            self._sequences[sequence.id] = sequence
+            raise
+        logger.info("Sequence %s is deleted", sequence.id)
 
     def describe_sequence(self, sequence: StoredSequence) -> dict[str, Any]:
         """Return a Sequence as the API shows it."""
@@ -184,25 +213,39 @@ class Hub:
         instance_id = payload.instance_id or str(uuid.uuid4())
         if instance_id in self._instances:
             raise Conflict("Instance with a given ID already exists")
-        instance = Instance(instance_id, sequence, payload, self.settings)
-        self._instances[instance_id] = instance
         try:
-            instance.launched(
-                await self._adapter.launch(Launch(instance_id, sequence, self._environment(instance)))
-            )
-        except BaseException:
-            del self._instances[instance_id]
-            instance.close()
-            raise
-        life = asyncio.create_task(self._live(instance), name=f"instance {instance_id}")
-        self._lives[instance_id] = life
+            instance = Instance(instance_id, sequence, payload, self.settings)
+            launch = Launch(instance_id, sequence, self._environment(instance))
+        except (LocalProtocolError, orjson.JSONEncodeError) as error:
+            raise BadRequest(f"appConfig and args cannot be handed to a runner: {error}") from None
+        self._instances[instance_id] = instance
+        launched: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lives[instance_id] = asyncio.create_task(
+            self._live(instance, launch, launched), name=f"instance {instance_id}"
+        )
+        await launched
         await instance.wait_until_up(self.settings.answer_start_after)
         if instance.is_over and not instance.up.is_set() and instance.failed:
             raise StartFailed(instance)
         return instance
 
-    async def _live(self, instance: Instance) -> None:
-        """Let an Instance live to its end, and remove it when its time has come."""
+    async def _live(self, instance: Instance, launch: Launch, launched: asyncio.Future[None]) -> None:
+        """Let an Instance live from its launch to its end, and remove it when its time has come.
+
+        A client that goes away while it is launched has no part in this any more; the launch goes on.
+        """
+        try:
+            instance.launched(await self._adapter.launch(launch))
+        except BaseException as error:
+            self._lives.pop(instance.id, None)
+            self._remove(instance.id)
+            if not isinstance(error, Exception):
+                raise
+            if not launched.done():
+                launched.set_exception(error)
+            return
+        if not launched.done():
+            launched.set_result(None)
         try:
             await instance.run()
         except Exception:
@@ -212,9 +255,13 @@ class Hub:
             self._lives.pop(instance.id, None)
         terminated = instance.terminated or {}
         logger.info("Instance %s: %s", instance.id, terminated.get("reason"))
-        lifetime = 0.0 if instance.remove_immediately or self._closing else self.settings.instance_lifetime
-        loop = asyncio.get_running_loop()
-        self._removals[instance.id] = loop.call_later(lifetime, self._remove, instance.id)
+        if instance.remove_immediately:
+            self._remove(instance.id)
+        else:
+            loop = asyncio.get_running_loop()
+            self._removals[instance.id] = loop.call_later(
+                self.settings.instance_lifetime, self._remove, instance.id
+            )
 
     def _remove(self, instance_id: str) -> None:
         removal = self._removals.pop(instance_id, None)

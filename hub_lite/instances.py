@@ -15,6 +15,7 @@ from runner.protocol.errors import RemoteProtocolError
 from runner.protocol.input_header import encode_input_header
 from runner.protocol.lifecycle import (
     ENDED,
+    EXIT_DELAY,
     DeadlinePassed,
     Effect,
     ForceKill,
@@ -36,12 +37,14 @@ from runner.protocol.messages import (
     Kill,
     Message,
     Monitoring,
+    MonitoringRate,
     MonitoringReply,
     Pang,
     Ping,
     Pong,
     SequenceCompleted,
     SequenceStopped,
+    Stop,
     Unknown,
 )
 
@@ -52,9 +55,9 @@ from .settings import Settings
 from .windows import Window
 
 _OUTBOUND = (Channel.STDOUT, Channel.STDERR, Channel.MONITORING, Channel.OUT, Channel.LOG)
-_DRAIN_TIMEOUT = (
-    2.0  # seconds; only a child process that has left its group can hold a link open after the end
-)
+# Only a child that has left the process group can hold a link open after the end. It counts as drained when nothing is there.
+_DRAIN_CHECK = 0.05  # seconds between two looks at such links
+_DRAIN_TIMEOUT = 2.0  # seconds until a child that writes on and on is heard no more
 _MAX_LOG_LINE = 64 * 1024  # bytes held to keep log lines whole
 _DETAIL_BYTES = 4096  # of stderr, to find its last line
 _DETAIL_LENGTH = 500  # characters of that line in a reason
@@ -154,8 +157,11 @@ class InletWriter:
 class Instance:
     """One run of a Sequence.
 
-    ``open`` it, let the channel server hand it its links, and ``run`` it: ``run`` returns when the Instance has ended
-    and every byte it sent is in its windows.
+    Tell it that its process is ``launched``, let the channel server hand it its links, and ``run`` it: ``run`` returns when
+    the Instance has ended and every byte it sent is in its windows.
+
+    Raises:
+        LocalProtocolError: configuration and arguments do not fit a message.
     """
 
     def __init__(
@@ -188,12 +194,14 @@ class Instance:
         self._open_outbound: set[Channel] = set()
         self._drained = asyncio.Event()
         self._process: RunnerProcess | None = None
+        self._pong = encode(Pong(payload.app_config, payload.args))
         self._ping: Ping | None = None
         self._greeted = False
         self._waiting_messages: list[Message] = []
         self._report: dict[str, Any] | None = None
         self._reported = asyncio.Event()
         self._header_sent = False
+        self._input_has_lines = True
         self._log_merge = LogMerge(self.log)
         self._changed: asyncio.Future[None] | None = None
 
@@ -222,6 +230,7 @@ class Instance:
             "args": self.payload.args,
             "provides": self.provides,
             "requires": self.requires or None,
+            "ports": (self._ping.ports if self._ping else None) or None,
             "created": _iso(self.created),
             "started": _iso(self.started),
             "ended": _iso(self.ended),
@@ -272,9 +281,10 @@ class Instance:
             raise NotAcceptable("Content-Type must be defined")
         link = await self.input.link()
         if not self._header_sent:
-            self._header_sent = True
             link.write(encode_input_header(content_type))
-        return self.input.writer(lines=not content_type.startswith("application/octet-stream"))
+            self._header_sent = True
+            self._input_has_lines = not content_type.lower().startswith("application/octet-stream")
+        return self.input.writer(lines=self._input_has_lines)
 
     async def wait_until_up(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - running out of it is no error
         """Wait until the Sequence is loaded, or the Instance is over, or ``timeout`` seconds have passed."""
@@ -292,6 +302,8 @@ class Instance:
         """Take the process that was started for it."""
         self._process = process
         self._handle(Launched())
+        if self.up.is_set():
+            self._handle(Up())  # its runner was faster than the adapter
         if self.state is State.KILLING:
             process.kill()
 
@@ -305,9 +317,11 @@ class Instance:
         finally:
             connected.cancel()
         process.kill()  # what the Sequence has started ends with it
-        await self._drain()
-        self._end(returncode, process.crash_log())
-        process.close()
+        try:
+            await self._drain()
+            self._end(returncode, process.crash_log())
+        finally:
+            process.close()
 
     def close(self) -> None:
         """Let go of everything: the Instance is removed. Safe to call twice."""
@@ -317,6 +331,14 @@ class Instance:
             link.abort()
         for window in (self.output, self.stdout, self.stderr, self.log):
             window.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Let everybody who waits for something of it find that there is no more."""
+        self.input.close()
+        self.stdin.close()
+        self.over.set()
+        self._reported.set()
 
     async def _drain(self) -> None:
         """Read all that is still in the sockets, though nobody may be there to read the windows."""
@@ -324,10 +346,13 @@ class Instance:
         if out is not None:
             self.output.on_room = None
             out.resume_reading()
-        if self._open_outbound:
+        deadline = self._loop.time() + _DRAIN_TIMEOUT
+        while self._open_outbound and self._loop.time() < deadline:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_DRAIN_TIMEOUT):
+                async with asyncio.timeout(_DRAIN_CHECK):
                     await self._drained.wait()
+            if not any(self._links[channel].unread for channel in self._open_outbound):
+                return
 
     def _end(self, returncode: int, crash_log: bytes) -> None:
         detail = _last_line(self.stderr.tail(_DETAIL_BYTES)) or _last_line(crash_log)
@@ -348,13 +373,10 @@ class Instance:
         self.output.end(reason if failed else None)
         for window in (self.stdout, self.stderr, self.log):
             window.end()
-        self.input.close()
-        self.stdin.close()
         self._arm()
         for link in self._links.values():
             link.close()
-        self.over.set()
-        self._reported.set()
+        self._let_go()
 
     def note(self, level: Level, message: str, *data: Any) -> None:
         """Write a record of the hub's own into the Instance's log."""
@@ -386,6 +408,7 @@ class Instance:
         self._links[channel] = link
         if channel in _OUTBOUND:
             self._open_outbound.add(channel)
+            self._drained.clear()
         match channel:
             case Channel.STDIN:
                 self.stdin.attach(link)
@@ -421,8 +444,7 @@ class Instance:
     def _take(self, message: Message) -> None:
         match message:
             case Ping():
-                self._ping = message
-                self._greet()
+                self._take_ping(message)
             case Monitoring():
                 self._send(MonitoringReply())
                 self._report = message.report
@@ -436,11 +458,23 @@ class Instance:
                     self.note(Level.WARN, "the Sequence stopped with an error", message.error)
                 self._handle(SequenceEnded())
             case SequenceCompleted():
-                self._handle(SequenceEnded())
+                self._handle(SequenceEnded(max(EXIT_DELAY, message.timeout_ms / 1000)))
             case Unknown():
                 self.note(Level.WARN, f"monitoring: unknown message code {message.number} is ignored")
+            case Pong() | Stop() | Kill() | MonitoringRate() | MonitoringReply():
+                self.note(
+                    Level.WARN, f"monitoring: message code {message.code} is for runners, and is ignored"
+                )
             case _:
-                pass  # what no runner sends, or what has no meaning for a hub yet
+                pass  # what is reserved, or has no meaning for a hub yet
+
+    def _take_ping(self, message: Ping) -> None:
+        if message.instance_id not in ("", self.id):
+            self.note(Level.WARN, f"monitoring: a PING of Instance {message.instance_id[:80]} is ignored")
+            return
+        self._ping = message
+        self._header_sent = self._header_sent or message.input_headers_sent
+        self._greet()
 
     def _take_pang(self, message: Pang) -> None:
         self.provides = self.provides or message.provides or ""
@@ -454,7 +488,7 @@ class Instance:
         if self._greeted or self._ping is None or not self._links.keys() >= REQUIRED_CHANNELS:
             return
         self._greeted = True
-        self._links[Channel.CONTROL].write(encode(Pong(self.payload.app_config, self.payload.args)))
+        self._links[Channel.CONTROL].write(self._pong)
         self.started = time.time()
         for message in self._waiting_messages:
             self._send(message)

@@ -3,18 +3,18 @@
 import asyncio
 import contextlib
 import os
+import select
 import signal
-import stat
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeVar
 
-from runner.protocol.log_record import Level, decode_log
+from runner.protocol.log_record import Level, LogRecord, decode_log
 from sequence_sdk.pack import pack
 
 from .app import serve
@@ -26,7 +26,10 @@ _STOP_TIMEOUT = 7.0  # seconds a Sequence has after the first Ctrl-C; a second o
 _TEXT_SUFFIXES = {".txt", ".csv", ".tsv", ".log", ".md", ".json", ".xml", ".html", ".yaml", ".yml", ""}
 _NDJSON_SUFFIXES = {".ndjson", ".jsonl"}
 _GONE = 410
-_PIPE_CLOSED = 128 + signal.SIGPIPE
+_SIGNALLED = 128  # what shells add to the number of the signal that ended a program
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +46,101 @@ class RunOptions:
     verbose: bool = False
 
 
+class StreamFailure(Exception):
+    """A stream of this process cannot be read or written; ``str()`` of it says which and why."""
+
+    def __init__(self, what: str, error: OSError) -> None:
+        super().__init__(what, error)
+        self.what = what
+        self.error = error
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.error.strerror or self.error}"
+
+
 async def run(options: RunOptions) -> int:
     """Run the Sequence to its end and return its exit status.
 
+    SIGINT and SIGTERM stop it, a second one kills it; the status is then 128 and the number of the signal.
+
     Raises:
-        ClientError, PackError, SettingsError, OSError: it could not be run; the text says why.
+        ClientError, PackError, SettingsError, StreamFailure, OSError: it could not be run; the text says why.
     """
+    interrupts = Interrupts()
+    work = asyncio.create_task(_run(options, interrupts))
+    with interrupts.caught(work):
+        await asyncio.wait([work])
+    failed = not work.cancelled() and work.exception() is not None
+    if interrupts.number and not failed:
+        return _SIGNALLED + interrupts.number
+    return work.result()
+
+
+class Interrupts:
+    """What SIGINT and SIGTERM do: to what is under way by itself, or to the Instance that it is connected to."""
+
+    def __init__(self) -> None:
+        self.number = 0  # of the last signal
+        self.instance: Attached | None = None
+        self._work: asyncio.Task[int] | None = None
+
+    @contextmanager
+    def caught(self, work: asyncio.Task[int]) -> Iterator[None]:
+        """Catch the signals inside the block; while there is no Instance they cancel ``work``."""
+        self._work = work
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._take, number)
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _take(self, number: int) -> None:
+        again = self.number != 0
+        self.number = number
+        if self.instance is not None:
+            self.instance.interrupt(kill=again)
+        elif self._work is not None:
+            self._work.cancel()
+
+
+async def _run(options: RunOptions, interrupts: Interrupts) -> int:
     async with AsyncExitStack() as stack:
         package = await _package(options.target, stack)
-        url: str = options.hub or await stack.enter_async_context(_own_hub())
+        url = await stack.enter_async_context(_own_hub()) if not options.hub else options.hub
         client: HubClient = await stack.enter_async_context(HubClient(url))
         with _upload_progress(package) as progress:
             sequence_id = await client.upload(package, progress=progress)
         try:
             instance_id = await client.start(sequence_id, config=options.config, args=options.args)
-            return await _Attached(client, instance_id, options).run()
+            interrupts.instance = Attached(client, instance_id, options)
+            return await interrupts.instance.run()
+        except HubRefused as error:
+            if "id" not in error.details:
+                raise
+            return await _tell_why_it_did_not_start(client, error)
         finally:
+            interrupts.instance = None
             if not options.keep:
                 with contextlib.suppress(ClientError):
                     await client.delete_sequence(sequence_id, force=True)
+
+
+async def _tell_why_it_did_not_start(client: HubClient, error: HubRefused) -> int:
+    """Show what an Instance that ended before its Sequence ran has said, and return its exit status."""
+    instance_id = str(error.details["id"])
+    async with client.read(instance_id, "stderr") as chunks:
+        async for chunk in chunks:
+            await _in_daemon_thread(_write_all, _descriptor(sys.stderr), chunk)
+    terminated = (await client.instance(instance_id)).get("terminated") or {"exitcode": 1}
+    _say_failed(error.message, terminated["exitcode"])
+    return int(terminated["exitcode"])
+
+
+def _say_failed(reason: str, code: int) -> None:
+    print(f"hub-lite: {reason} (exit code {code})", file=sys.stderr)
 
 
 async def _package(target: Path, stack: AsyncExitStack) -> Path:
@@ -80,8 +159,8 @@ async def _own_hub() -> AsyncIterator[str]:
             yield running.url
 
 
-@contextlib.contextmanager
-def _upload_progress(package: Path) -> Any:
+@contextmanager
+def _upload_progress(package: Path) -> Iterator[Callable[[int], None] | None]:
     """Give a function that shows how far an upload is, on a terminal and where it takes a while."""
     size = package.stat().st_size
     if size < 1024 * 1024 or not sys.stderr.isatty():
@@ -92,9 +171,11 @@ def _upload_progress(package: Path) -> Any:
         sys.stderr.write(f"\ruploading {package.name}: {sent * 100 // size} % of {size / 1e6:.1f} MB")
         sys.stderr.flush()
 
-    yield show
-    sys.stderr.write("\r\x1b[K")
-    sys.stderr.flush()
+    try:
+        yield show
+    finally:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
 
 
 def content_type_for(path: Path | None) -> str:
@@ -104,54 +185,58 @@ def content_type_for(path: Path | None) -> str:
     return "application/x-ndjson" if path.suffix.lower() in _NDJSON_SUFFIXES else "application/octet-stream"
 
 
-class _Attached:
+class Attached:
     """An Instance whose streams are connected to those of this process."""
 
     def __init__(self, client: HubClient, instance_id: str, options: RunOptions) -> None:
         self._client = client
         self._id = instance_id
         self._options = options
-        self._signals = 0
-        self._signal_status = 0
-        self._refused: ClientError | None = None
+        self._failure: ClientError | StreamFailure | None = None
+        self._reader_gone = False
+        self._copies: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._interrupted, number)
+        """Copy the streams until they end, and return the exit status of the Instance.
+
+        Raises:
+            ClientError: the hub did not take the input, or went away.
+            StreamFailure: the input could not be read, or the output not be written.
+        """
+        sender = asyncio.create_task(self._send_input())
+        stdout, stderr = _descriptor(sys.stdout), _descriptor(sys.stderr)
+        self._copies = [
+            asyncio.create_task(self._copy("output", stdout, "standard output")),
+            asyncio.create_task(self._copy("stdout", stderr, "standard error")),
+            asyncio.create_task(self._copy("stderr", stderr, "standard error")),
+            asyncio.create_task(self._show_log(stderr)),
+        ]
         try:
-            sender = asyncio.create_task(self._send_input())
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._copy("output", sys.stdout.buffer))
-                group.create_task(self._copy("stdout", sys.stderr.buffer))
-                group.create_task(self._copy("stderr", sys.stderr.buffer))
-                group.create_task(self._show_log())
-            sender.cancel()
-            await asyncio.gather(sender, *self._tasks, return_exceptions=True)
+            await asyncio.wait(self._copies)
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+            for task in (sender, *self._copies):
+                task.cancel()
+            await asyncio.gather(sender, *self._copies, *self._tasks, return_exceptions=True)
         return await self._outcome()
 
     async def _outcome(self) -> int:
-        if self._refused is not None:
-            raise self._refused
-        if self._signal_status:
-            return self._signal_status
-        instance = await self._client.instance(self._id)
+        if self._failure is not None:
+            raise self._failure
+        if self._reader_gone:
+            return _SIGNALLED + signal.SIGPIPE
+        try:
+            instance = await self._client.instance(self._id)
+        except HubRefused:
+            raise ClientError("the hub has removed the Instance; how it ended is not known") from None
         terminated = instance.get("terminated") or {"exitcode": 1, "reason": "the Instance has not ended"}
         if instance.get("status") == "errored":
-            print(f"hub-lite: {terminated['reason']} (exit code {terminated['exitcode']})", file=sys.stderr)
+            _say_failed(terminated["reason"], terminated["exitcode"])
         return int(terminated["exitcode"])
 
-    def _interrupted(self, number: int) -> None:
-        self._signals += 1
-        self._signal_status = 128 + number
-        self._later(self._stop() if self._signals == 1 else self._kill())
-
-    def _later(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def interrupt(self, *, kill: bool) -> None:
+        """Stop the Instance, or kill it and wait for nobody who does not read what it has given."""
+        task = asyncio.get_running_loop().create_task(self._kill_and_leave() if kill else self._stop())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -163,54 +248,78 @@ class _Attached:
         with contextlib.suppress(ClientError):
             await self._client.kill(self._id)
 
+    async def _kill_and_leave(self) -> None:
+        await self._kill()
+        for task in self._copies:
+            task.cancel()
+
+    async def _fail(self, failure: ClientError | StreamFailure) -> None:
+        self._failure = self._failure or failure
+        await self._kill()
+
+    # --- in ---------------------------------------------------------------------------------------------------------
+
     async def _send_input(self) -> None:
         content_type = self._options.content_type or content_type_for(self._options.input)
+        with contextlib.suppress(ClientError):  # nothing goes to stdin; a Sequence that reads it must see its end
+            await self._client.send(self._id, "stdin", _nothing(), content_type="application/octet-stream")
         try:
             await self._client.send(self._id, "input", self._input_chunks(), content_type=content_type)
         except HubRefused as error:
             if error.status != _GONE:  # a Sequence need not read its input to the end
-                self._refused = error
-                await self._kill()
+                await self._fail(error)
         except ClientError:
             pass  # the Instance has ended; how, its state tells
 
     async def _input_chunks(self) -> AsyncIterator[bytes]:
-        if self._options.input is not None:
-            with self._options.input.open("rb") as file:
-                while chunk := await asyncio.to_thread(file.read, _READ_SIZE):
-                    yield chunk
-            return
-        if sys.stdin is None or sys.stdin.closed:
-            return
-        if sys.stdin.isatty():
-            print("hub-lite: what you type is the input; Ctrl-D ends it", file=sys.stderr)
-        while chunk := await _read_in_thread(sys.stdin.fileno()):
-            yield chunk
+        path = self._options.input
+        opened: int | None = None
+        try:
+            if path is not None:
+                source = opened = await _in_daemon_thread(os.open, path, os.O_RDONLY)
+            elif sys.stdin is not None:
+                source = sys.stdin.fileno()
+                if sys.stdin.isatty():
+                    print("hub-lite: what you type is the input; Ctrl-D ends it", file=sys.stderr)
+            else:
+                return  # it was closed before we came
+            while chunk := await _in_daemon_thread(os.read, source, _READ_SIZE):
+                yield chunk
+        except OSError as error:
+            await self._fail(StreamFailure(f"--input {path}" if path else "standard input", error))
+        finally:
+            if opened is not None:
+                os.close(opened)
 
-    async def _copy(self, stream: str, target: BinaryIO) -> None:
+    # --- out --------------------------------------------------------------------------------------------------------
+
+    async def _copy(self, stream: str, descriptor: int | None, name: str) -> None:
         with contextlib.suppress(ClientError):  # broken off: the Instance failed, and its state tells how
             async with self._client.read(self._id, stream) as chunks:
                 async for chunk in chunks:
-                    if not await self._write(target, chunk):
+                    if not await self._write(descriptor, name, chunk):
                         return
 
-    async def _write(self, target: BinaryIO, chunk: bytes) -> bool:
+    async def _write(self, descriptor: int | None, name: str, chunk: bytes) -> bool:
         try:
-            await asyncio.to_thread(_write_all, target, chunk)
+            await _in_daemon_thread(_write_all, descriptor, chunk)
         except BrokenPipeError:
-            self._signal_status = self._signal_status or _PIPE_CLOSED
+            self._reader_gone = True
             await self._kill()
+            return False
+        except OSError as error:
+            await self._fail(StreamFailure(name, error))
             return False
         return True
 
-    async def _show_log(self) -> None:
+    async def _show_log(self, descriptor: int | None) -> None:
         tail = b""
         with contextlib.suppress(ClientError):
             async with self._client.read(self._id, "log") as chunks:
                 async for chunk in chunks:
                     *lines, tail = (tail + chunk).split(b"\n")
                     shown = b"".join(self._format(line) for line in lines if line.strip())
-                    if shown and not await self._write(sys.stderr.buffer, shown):
+                    if shown and not await self._write(descriptor, "standard error", shown):
                         return
 
     def _format(self, line: bytes) -> bytes:
@@ -218,8 +327,7 @@ class _Attached:
         record = decode_log(line)
         from_author = record.source == "Sequence"
         quiet = (Level.DEBUG, Level.TRACE) if from_author else (Level.INFO, Level.DEBUG, Level.TRACE)
-        is_the_end = record.source == "Instance" and record.msg.endswith(")") and "(exit code " in record.msg
-        if not self._options.verbose and (record.level in quiet or is_the_end):
+        if not self._options.verbose and (record.level in quiet or _is_told_elsewhere(record)):
             return b""
         parts = [record.level, record.msg] if from_author else [record.level, f"{record.source}:", record.msg]
         text = " ".join(part for part in parts if part)
@@ -228,34 +336,50 @@ class _Attached:
         return f"{text}\n{record.error}".rstrip().encode("utf-8", "replace") + b"\n"
 
 
-def _write_all(target: BinaryIO, chunk: bytes) -> None:
-    target.write(chunk)
-    target.flush()
+def _is_told_elsewhere(record: LogRecord) -> bool:
+    """Tell whether a record says what stderr or our last line says: the error of the Sequence, the end."""
+    if record.source == "Runner":
+        return bool(record.error)
+    return record.source == "Instance" and record.msg.endswith(")") and "(exit code " in record.msg
 
 
-async def _read_in_thread(descriptor: int) -> bytes:
-    """Read what is there, in a daemon thread: a read of a pipe that nobody writes never returns, and must not hold us."""
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return await asyncio.to_thread(os.read, descriptor, _READ_SIZE)
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[bytes] = loop.create_future()
+async def _nothing() -> AsyncIterator[bytes]:
+    empty: tuple[bytes, ...] = ()
+    for chunk in empty:
+        yield chunk
 
-    def settle(chunk: bytes, error: OSError | None) -> None:
-        if answer.done():
-            return
-        if error is None:
-            answer.set_result(chunk)
-        else:
-            answer.set_exception(error)
 
-    def read() -> None:
-        chunk, failure = b"", None
+def _descriptor(stream: Any) -> int | None:
+    """Return the descriptor of a standard stream; None if it was closed before we came."""
+    return None if stream is None else int(stream.fileno())
+
+
+def _write_all(descriptor: int | None, chunk: bytes) -> None:
+    rest = memoryview(chunk if descriptor is not None else b"")
+    while rest and descriptor is not None:
         try:
-            chunk = os.read(descriptor, _READ_SIZE)
-        except OSError as error:
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, chunk, failure)
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:  # whoever shares it with us has made it so
+            select.select([], [descriptor], [])
 
-    threading.Thread(target=read, name="standard input", daemon=True).start()
+
+async def _in_daemon_thread(function: Callable[..., T], *args: Any) -> T:
+    """Call a function in a thread that holds up nobody: a read or a write of a pipe may never return."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def settle(settle_answer: Callable[[Any], None], outcome: Any) -> None:
+        if not answer.done():
+            settle_answer(outcome)
+
+    def call() -> None:
+        try:
+            outcome: Any = function(*args)
+            settle_answer: Callable[[Any], None] = answer.set_result
+        except OSError as error:
+            outcome, settle_answer = error, answer.set_exception
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, settle_answer, outcome)
+
+    threading.Thread(target=call, name=f"hub-lite {function.__name__}", daemon=True).start()
     return await answer

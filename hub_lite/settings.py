@@ -8,7 +8,7 @@ import ipaddress
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class Settings:
 
 def is_loopback(hostname: str) -> bool:
     """Tell whether only this machine can reach a server that listens on ``hostname``."""
-    if hostname == "localhost":
+    if hostname.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(hostname).is_loopback
@@ -71,30 +71,55 @@ def is_loopback(hostname: str) -> bool:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a value in a settings file may be, and the sentence that says so."""
+
+    said: str
+    types: tuple[type, ...]
+    least: float = 0
+    most: float = 2**53
+
+    def takes(self, value: object) -> bool:
+        if not isinstance(value, self.types) or isinstance(value, bool) is not (bool in self.types):
+            return False
+        return not isinstance(value, int | float) or self.least <= value <= self.most
+
+
+_TEXT = _Kind("a string", (str,))
+_SWITCH = _Kind("true or false", (bool,))
+_PORT = _Kind("a port, a whole number from 0 to 65535", (int,), most=65535)
+_COUNT = _Kind("a whole number above 0", (int,), least=1)
+_TIME = _Kind("a number of milliseconds, 0 or more", (int, float))
+
+
 def _milliseconds(value: float) -> float:
     return value / 1000
 
 
-# Key in a settings file -> (field, type in the file, what makes the field's value of it)
-_KEYS: dict[str, tuple[str, type, Any]] = {
-    "host.hostname": ("hostname", str, str),
-    "host.port": ("port", int, int),
-    "host.instancesServerPort": ("instances_port", int, int),
-    "host.id": ("hub_id", str, str),
-    "dataDir": ("data_dir", str, Path),
-    "insecure": ("insecure", bool, bool),
-    "timings.instanceLifetimeExtensionDelay": ("instance_lifetime", float, _milliseconds),
-    "timings.startTimeout": ("start_timeout", float, _milliseconds),
-    "timings.answerStartAfter": ("answer_start_after", float, _milliseconds),
-    "timings.shutdownTimeout": ("shutdown_timeout", float, _milliseconds),
-    "timings.stallTimeout": ("stall_timeout", float, _milliseconds),
-    "streams.windowBytes": ("window_bytes", int, int),
-    "limits.bodyBytes": ("max_body_bytes", int, int),
-    "limits.packedBytes": ("package_limits.max_packed_bytes", int, int),
-    "limits.unpackedBytes": ("package_limits.max_unpacked_bytes", int, int),
-    "limits.entries": ("package_limits.max_entries", int, int),
+def _folder(value: str) -> Path:
+    return Path(value).expanduser()
+
+
+# Key in a settings file -> (field, what it may be in the file, what makes the field's value of it)
+_KEYS: dict[str, tuple[str, _Kind, Callable[[Any], Any]]] = {
+    "host.hostname": ("hostname", _TEXT, str),
+    "host.port": ("port", _PORT, int),
+    "host.instancesServerPort": ("instances_port", _PORT, int),
+    "host.id": ("hub_id", _TEXT, str),
+    "dataDir": ("data_dir", _TEXT, _folder),
+    "insecure": ("insecure", _SWITCH, bool),
+    "timings.instanceLifetimeExtensionDelay": ("instance_lifetime", _TIME, _milliseconds),
+    "timings.startTimeout": ("start_timeout", _TIME, _milliseconds),
+    "timings.answerStartAfter": ("answer_start_after", _TIME, _milliseconds),
+    "timings.shutdownTimeout": ("shutdown_timeout", _TIME, _milliseconds),
+    "timings.stallTimeout": ("stall_timeout", _TIME, _milliseconds),
+    "streams.windowBytes": ("window_bytes", _COUNT, int),
+    "limits.bodyBytes": ("max_body_bytes", _COUNT, int),
+    "limits.packedBytes": ("package_limits.max_packed_bytes", _COUNT, int),
+    "limits.unpackedBytes": ("package_limits.max_unpacked_bytes", _COUNT, int),
+    "limits.entries": ("package_limits.max_entries", _COUNT, int),
 }
-_KINDS = {str: "a string", int: "a whole number", float: "a number of milliseconds", bool: "true or false"}
 
 
 def read_file(path: Path) -> Mapping[str, Any]:
@@ -110,7 +135,7 @@ def read_file(path: Path) -> Mapping[str, Any]:
         raise SettingsError(f"settings file {path}: {reason}") from None
     try:
         tree = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = "TOML" if path.suffix == ".toml" else "JSON"
         raise SettingsError(f"settings file {path} is not {kind}: {error}") from None
     if not isinstance(tree, dict):
@@ -131,22 +156,14 @@ def from_tree(tree: Mapping[str, Any], *, where: str, base: Settings | None = No
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(_KEYS)}"
             raise SettingsError(f"{where}: unknown key {key!r}; {hint}")
         name, kind, make = _KEYS[key]
-        if not _fits(value, kind):
-            raise SettingsError(f"{where}: {key!r} must be {_KINDS[kind]}, not {value!r}")
+        if not kind.takes(value):
+            raise SettingsError(f"{where}: {key!r} must be {kind.said}, not {value!r}")
         if name.startswith("package_limits."):
             limits = replace(settings.package_limits, **{name.partition(".")[2]: make(value)})
             settings = replace(settings, package_limits=limits)
         else:
             settings = replace(settings, **{name: make(value)})
     return settings
-
-
-def _fits(value: object, kind: type) -> bool:
-    if isinstance(value, bool):
-        return kind is bool
-    if kind in (int, float):
-        return isinstance(value, int if kind is int else (int, float)) and value >= 0
-    return isinstance(value, kind)
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -5,13 +5,13 @@ import contextlib
 import os
 import signal
 import sys
-from collections import deque
 from collections.abc import Mapping
 
 from hub_lite.errors import BadRequest, Unavailable
 from hub_lite.ports import Launch
 
 _CRASH_LOG_BYTES = 64 * 1024
+_CRASH_READS = 4  # of 64 KiB at a time, which empties a pipe; who writes for ever must not hold the hub
 _INHERITED = (
     "PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME", "SHELL", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "DEVELOPMENT", "PRODUCTION",
@@ -22,7 +22,7 @@ _MAX_VARIABLE = 100_000  # bytes; Linux takes 128 KiB for one variable. The PONG
 def runner_environment(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a runner: what a program needs to find its way, what the protocol says, no secret."""
     inherited = {name: value for name, value in own.items() if name in _INHERITED or name.startswith("LC_")}
-    small = {name: value if len(value) <= _MAX_VARIABLE else "{}" for name, value in given.items()}
+    small = {name: value if len(value.encode()) <= _MAX_VARIABLE else "{}" for name, value in given.items()}
     return {**inherited, **small}
 
 
@@ -50,8 +50,10 @@ class ProcessAdapter:
                 env=runner_environment(os.environ, launch.environment),
                 start_new_session=True,  # a Ctrl-C in the hub's terminal is not for the authors; and one kill reaches all
             )
-        except OSError as error:
+        except BaseException as error:
             os.close(crash_reader)
+            if not isinstance(error, OSError):
+                raise
             raise Unavailable(f"the runner could not be started: {error.strerror or error}") from error
         finally:
             os.close(crash_writer)
@@ -80,8 +82,7 @@ class ChildProcess:
         self._child = child
         self._ended = asyncio.ensure_future(child.wait())
         self._crash_reader: int | None = crash_reader
-        self._crash: deque[bytes] = deque()
-        self._crash_bytes = 0
+        self._crash = bytearray()
         os.set_blocking(crash_reader, False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(crash_reader, self._read_crash)
@@ -105,7 +106,7 @@ class ChildProcess:
     def crash_log(self) -> bytes:
         """Return the last 64 KiB written to the real stdout and stderr."""
         self._read_crash()
-        return b"".join(self._crash)
+        return bytes(self._crash)
 
     def close(self) -> None:
         """Close the pipe; safe to call twice."""
@@ -115,7 +116,9 @@ class ChildProcess:
             self._crash_reader = None
 
     def _read_crash(self) -> None:
-        while self._crash_reader is not None:
+        for _ in range(_CRASH_READS):
+            if self._crash_reader is None:
+                return
             try:
                 chunk = os.read(self._crash_reader, 65536)
             except BlockingIOError:
@@ -123,7 +126,5 @@ class ChildProcess:
             if not chunk:
                 self.close()
                 return
-            self._crash.append(chunk)
-            self._crash_bytes += len(chunk)
-            while self._crash_bytes - len(self._crash[0]) >= _CRASH_LOG_BYTES:
-                self._crash_bytes -= len(self._crash.popleft())
+            self._crash += chunk
+            del self._crash[:-_CRASH_LOG_BYTES]

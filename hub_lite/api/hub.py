@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from aiohttp import web
 
-from .answers import json_response
+from .answers import JSON_TYPES, json_response, require_accept
 
 VERSION = version("hub-lite")
 
@@ -14,4 +14,5 @@ routes = web.RouteTableDef()
 @routes.get("/version")
 async def get_version(request: web.Request) -> web.Response:
     """Say what this is."""
+    require_accept(request, *JSON_TYPES)
     return json_response({"service": "hub-lite", "apiVersion": "v1", "version": VERSION, "build": VERSION})

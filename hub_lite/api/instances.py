@@ -1,6 +1,5 @@
 """Endpoints of Instances: look, health, stop, kill."""
 
-import math
 from typing import Any
 
 from aiohttp import web
@@ -8,7 +7,7 @@ from aiohttp import web
 from hub_lite.errors import BadRequest
 from hub_lite.instances import Instance
 
-from .answers import HUB, json_response, read_json
+from .answers import HUB, JSON_TYPES, json_response, read_json, require_accept
 
 routes = web.RouteTableDef()
 
@@ -28,6 +27,7 @@ def instance_of(request: web.Request) -> Instance:
 @routes.get("/instances")
 async def list_all(request: web.Request) -> web.Response:
     """List all Instances."""
+    require_accept(request, *JSON_TYPES)
     hub = request.app[HUB]
     return json_response([hub.describe_instance(one) for one in hub.instances()])
 
@@ -35,12 +35,14 @@ async def list_all(request: web.Request) -> web.Response:
 @routes.get("/instance/{id}")
 async def look(request: web.Request) -> web.Response:
     """Show one Instance."""
+    require_accept(request, *JSON_TYPES)
     return json_response(request.app[HUB].describe_instance(instance_of(request)))
 
 
 @routes.get("/instance/{id}/health")
 async def health(request: web.Request) -> web.Response:
     """Show the newest report of health; wait for the first."""
+    require_accept(request, *JSON_TYPES)
     return json_response(await instance_of(request).health())
 
 
@@ -49,15 +51,15 @@ async def stop(request: web.Request) -> web.Response:
     """Ask for a polite end; answer when it has come, or when its time is up."""
     instance = instance_of(request)
     body = await read_json(request)
-    timeout = body.get("timeout", _DEFAULT_STOP_TIMEOUT)
+    timeout = body.get("timeout")
+    if timeout is None:
+        timeout = _DEFAULT_STOP_TIMEOUT
     if (
         isinstance(timeout, bool)
         or not isinstance(timeout, int | float)
         or not 0 <= timeout <= _MAX_STOP_TIMEOUT
     ):
         raise BadRequest("Invalid timeout format: timeout must be milliseconds, a number from 0 to 86400000")
-    if not math.isfinite(timeout):
-        raise BadRequest("Invalid timeout format: timeout must be finite")
     can_keep_alive = _flag(body, "canCallKeepalive")
     _refuse_when_over(instance)
     await instance.stop(timeout / 1000, can_keep_alive=can_keep_alive)
@@ -75,7 +77,9 @@ async def kill(request: web.Request) -> web.Response:
 
 
 def _flag(body: dict[str, Any], name: str) -> bool:
-    value = body.get(name, False)
+    value = body.get(name)
+    if value is None:
+        return False
     if not isinstance(value, bool):
         raise BadRequest(f"Invalid {name} format: {name} must be true or false")
     return value

@@ -1,15 +1,16 @@
 """Endpoints of Sequences: upload, look, start, delete."""
 
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
 from hub_lite.errors import BadRequest, HubError
-from hub_lite.hub import Hub
+from hub_lite.hub import Hub, StartFailed
 from hub_lite.instances import StartPayload
 from runner.protocol.hello import is_instance_id
 
-from .answers import HUB, json_response, read_json, require_octets
+from .answers import HUB, JSON_TYPES, json_response, read_json, require_accept, require_octets
 
 routes = web.RouteTableDef()
 
@@ -35,6 +36,7 @@ async def upload(request: web.Request) -> web.Response:
 @routes.get("/sequences")
 async def list_all(request: web.Request) -> web.Response:
     """List all Sequences."""
+    require_accept(request, *JSON_TYPES)
     hub = request.app[HUB]
     return json_response([hub.describe_sequence(one) for one in hub.sequences()])
 
@@ -42,6 +44,7 @@ async def list_all(request: web.Request) -> web.Response:
 @routes.get("/sequence/{id}")
 async def look(request: web.Request) -> web.Response:
     """Show one Sequence."""
+    require_accept(request, *JSON_TYPES)
     hub = request.app[HUB]
     return json_response(hub.describe_sequence(hub.sequence(request.match_info["id"])))
 
@@ -59,8 +62,11 @@ async def delete(request: web.Request) -> web.Response:
 async def start(request: web.Request) -> web.Response:
     """Start an Instance."""
     hub: Hub = request.app[HUB]
-    payload = start_payload(await read_json(request))
-    instance = await hub.start(request.match_info["id"], payload)
+    try:
+        payload = start_payload(await read_json(request))
+        instance = await hub.start(request.match_info["id"], payload)
+    except HubError as error:
+        return start_refused(error)
     return json_response(
         {
             "result": "success",
@@ -69,6 +75,15 @@ async def start(request: web.Request) -> web.Response:
             "id": instance.id,
         }
     )
+
+
+def start_refused(error: HubError) -> web.Response:
+    """Return the answer to a start that is none. Old clients look for ``result``, and not at the status."""
+    phrase = error.reason or HTTPStatus(error.status).phrase
+    body = {"result": "error", "opStatus": phrase, "error": str(error)}
+    if isinstance(error, StartFailed):
+        body["id"] = error.instance.id
+    return json_response(body, status=error.status, reason=error.reason)
 
 
 def start_payload(body: dict[str, Any]) -> StartPayload:

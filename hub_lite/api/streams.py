@@ -8,13 +8,17 @@ from aiohttp import web
 from hub_lite.errors import BadRequest, HubError, UnsupportedMediaType
 from hub_lite.instances import Inlet, InletWriter, Instance
 from hub_lite.windows import Cursor, OffsetOutOfRange, ReaderStalled, StreamFailed, Window, WindowClosed
+from runner.protocol.errors import LocalProtocolError
+from runner.protocol.input_header import encode_input_header
 from sequence_sdk.content import ContentType
 from sequence_sdk.errors import UnsupportedContentType
 
-from .answers import require_octets
+from .answers import OCTETS, require_accept, require_octets
 from .instances import instance_of
 
 routes = web.RouteTableDef()
+
+_MAX_DIGITS = 20  # of an offset; longer ones are nowhere, and Python takes its time with very long ones
 
 
 class RangeNotSatisfiable(HubError):
@@ -33,17 +37,19 @@ async def read(request: web.Request) -> web.StreamResponse:
     The answer has the absolute offset of its first byte in ``X-Stream-Offset``. An output that is not complete is
     broken off, so that a client sees that it is not.
     """
+    require_accept(request, OCTETS)
     instance = instance_of(request)
     name = request.match_info["stream"]
     window: Window = getattr(instance, name)
     with _open(window, request.query.get("offset")) as cursor:
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "application/octet-stream",
-                "Cache-Control": "no-store",
-                "X-Stream-Offset": str(cursor.offset),
-            }
-        )
+        headers = {
+            "Content-Type": OCTETS,
+            "Cache-Control": "no-store",
+            "X-Stream-Offset": str(cursor.offset),
+        }
+        if request.method == "HEAD":
+            return web.Response(headers=headers)  # which takes no bytes away from a reader that wants them
+        response = web.StreamResponse(headers=headers)
         response.enable_chunked_encoding()
         await response.prepare(request)
         cut_off = _cut_off_when_stalled(cursor, request)
@@ -51,6 +57,8 @@ async def read(request: web.Request) -> web.StreamResponse:
             await _copy(cursor, response, name)
         except (StreamFailed, WindowClosed, ReaderStalled):
             _break_off(request)
+        except ConnectionError:
+            pass  # the client is gone
         except asyncio.CancelledError:
             if not cut_off.is_set():
                 raise
@@ -82,7 +90,7 @@ def _open(window: Window, wanted: str | None) -> Cursor:
         match wanted:
             case None | "earliest" | "latest":
                 return window.open(wanted)
-            case _ if wanted.isascii() and wanted.isdigit():
+            case _ if wanted.isascii() and wanted.isdigit() and len(wanted) <= _MAX_DIGITS:
                 return window.open(int(wanted))
             case _:
                 raise BadRequest(f"offset must be earliest, latest or a number of bytes, not {wanted!r}")
@@ -138,8 +146,10 @@ def _require_readable(content_type: str) -> None:
         ContentType.parse(content_type)
     except UnsupportedContentType as error:
         raise UnsupportedMediaType(str(error)) from None
-    if not content_type.isprintable():
-        raise UnsupportedMediaType(f"Content-Type has characters that do not print: {content_type!r}")
+    try:
+        encode_input_header(content_type)
+    except LocalProtocolError as error:
+        raise UnsupportedMediaType(f"Content-Type: {error}") from None
 
 
 async def _feed(
@@ -159,7 +169,7 @@ async def _feed(
                 await writer.write(chunk)
         if end:
             await inlet.end()
-    except HubError:
+    except (HubError, ConnectionError, web.RequestPayloadError):
         _break_off(request)  # the status is out already; a broken answer says that not all was taken
         return response
     with suppress(ConnectionError):

@@ -9,15 +9,17 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import textwrap
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from hub_lite.client import HubClient
+from hub_lite.client import HubClient, StreamBroken
 
 DEADLINE = 30.0  # seconds until a test that waits for something gives up
 
@@ -43,13 +45,47 @@ def make_package(
     return packed.getvalue()
 
 
+def make_archive(*entries: tarfile.TarInfo | tuple[str, bytes]) -> bytes:
+    """Return a tar.gz of files given as name and content, and of entries without content."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for entry in entries:
+            if isinstance(entry, tarfile.TarInfo):
+                archive.addfile(entry)
+            else:
+                name, content = entry
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+async def eventually(condition: Callable[[], Any], what: str = "it") -> None:
+    """Wait until a condition is true."""
+    try:
+        async with asyncio.timeout(DEADLINE):
+            while not condition():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"{what} is still not so after {DEADLINE:g} s") from None
+
+
 class HubProcess:
     """A running ``hub-lite start``."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        data_dir: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
-        self.data_dir = folder / "data"
+        self.data_dir = data_dir or folder / "data"
         self.log_path = folder / "hub.log"
+        self._temporary = tempfile.TemporaryDirectory(
+            prefix="hub", dir="/tmp"
+        )  # a hub that is killed leaves its socket there
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -67,6 +103,7 @@ class HubProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
+                env={**os.environ, "TMPDIR": self._temporary.name, **(environment or {})},
                 start_new_session=True,
             )
         assert self.process.stdout is not None
@@ -91,6 +128,13 @@ class HubProcess:
         """Return the ids of the hub's child processes that live."""
         return children_of(self.pid)
 
+    def files(self) -> set[str]:
+        """Return what the data directory holds, without what is inside packages and the database's own files."""
+        found = [*self.data_dir.iterdir()]
+        for name in ("incoming", "staging", "packages"):
+            found += (self.data_dir / name).iterdir()
+        return {str(path.relative_to(self.data_dir)) for path in found if "sqlite3-" not in path.name}
+
     def close(self) -> None:
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
@@ -98,15 +142,40 @@ class HubProcess:
         self.process.wait(DEADLINE)
         assert self.process.stdout is not None
         self.process.stdout.close()
+        self._temporary.cleanup()
 
 
 @contextmanager
-def running_hub(folder: Path, *options: str) -> Iterator[HubProcess]:
-    hub = HubProcess(folder, *options)
+def running_hub(
+    folder: Path, *options: str, data_dir: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[HubProcess]:
+    hub = HubProcess(folder, *options, data_dir=data_dir, environment=environment)
     try:
         yield hub
     finally:
         hub.close()
+
+
+def hub_lite(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run the command to its end and return its status and what it said."""
+    options.setdefault("input", b"")
+    return subprocess.run(
+        [sys.executable, "-m", "hub_lite", *map(str, arguments)],
+        capture_output=True,
+        check=False,
+        timeout=DEADLINE,
+        **options,
+    )
+
+
+def lives(pid: int) -> bool:
+    """Tell whether a process runs; a zombie does not."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def children_of(pid: int) -> list[int]:
@@ -118,6 +187,27 @@ def children_of(pid: int) -> list[int]:
         ]
     except psutil.NoSuchProcess:
         return []
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the hub answered."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> str:
+        """The sentence of an error answer."""
+        error = self.json["error"]
+        assert isinstance(error, str), error
+        return error
 
 
 class Talk:
@@ -132,6 +222,11 @@ class Talk:
         async with self.http.get(self.url + path) as answer:
             assert answer.status == 200, await answer.text()
             return await answer.json()
+
+    async def ask(self, method: str, path: str, **options: Any) -> "Answer":
+        """Make any request and return the whole answer."""
+        async with asyncio.timeout(DEADLINE), self.http.request(method, self.url + path, **options) as answer:
+            return Answer(answer.status, answer.reason or "", answer.headers, await answer.read())
 
     async def upload(self, code: str, **options: Any) -> str:
         return await self.upload_bytes(make_package(code, **options))
@@ -171,6 +266,17 @@ class Talk:
         ):
             assert answer.status == 200, await answer.text()
             return await answer.read()
+
+    async def read_until_broken(self, instance_id: str) -> bytes:
+        """Return the output of an Instance that fails: all of it, though it is not complete."""
+        got = b""
+        async with asyncio.timeout(DEADLINE), self.client.read(instance_id, "output") as chunks:
+            try:
+                async for chunk in chunks:
+                    got += chunk
+            except StreamBroken:
+                return got
+        raise AssertionError("the output ended as if it were complete")
 
     async def until_over(self, instance_id: str) -> dict[str, Any]:
         """Wait for the end of an Instance and return what the hub knows of it."""
