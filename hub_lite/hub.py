@@ -101,12 +101,16 @@ class Hub:
             if not instance.is_over:
                 instance.kill()
 
-    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do work to its end, also if the client that asked for it goes away half-way."""
+    def keep(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Return a task that the hub keeps: it ends before the hub is closed."""
         task = asyncio.create_task(work)
         self._works.add(task)
         task.add_done_callback(self._works.discard)
-        return await asyncio.shield(task)
+        return task
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do work to its end, also if the client that asked for it goes away half-way."""
+        return await asyncio.shield(self.keep(work))
 
     def _choose_socket_path(self) -> Path:
         path = self.settings.data_dir.absolute() / "runners.sock"

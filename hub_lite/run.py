@@ -261,7 +261,9 @@ class Attached:
 
     async def _send_input(self) -> None:
         content_type = self._options.content_type or content_type_for(self._options.input)
-        with contextlib.suppress(ClientError):  # nothing goes to stdin; a Sequence that reads it must see its end
+        with contextlib.suppress(
+            ClientError
+        ):  # nothing goes to stdin; a Sequence that reads it must see its end
             await self._client.send(self._id, "stdin", _nothing(), content_type="application/octet-stream")
         try:
             await self._client.send(self._id, "input", self._input_chunks(), content_type=content_type)

@@ -14,6 +14,7 @@ from sequence_sdk.content import ContentType
 from sequence_sdk.errors import UnsupportedContentType
 
 from .answers import OCTETS, require_accept, require_octets
+from .bodies import chunks, outlive_client
 from .instances import instance_of
 
 routes = web.RouteTableDef()
@@ -152,6 +153,14 @@ def _require_readable(content_type: str) -> None:
         raise UnsupportedMediaType(f"Content-Type: {error}") from None
 
 
+async def _pass_on(request: web.Request, inlet: Inlet, writer: InletWriter, *, end: bool) -> None:
+    async with writer:
+        async for chunk in chunks(request):
+            await writer.write(chunk)
+    if end:
+        await inlet.end()
+
+
 async def _feed(
     request: web.Request, instance: Instance, inlet: Inlet, writer: InletWriter
 ) -> web.StreamResponse:
@@ -164,11 +173,7 @@ async def _feed(
     response.content_type = "text/plain"
     await response.prepare(request)
     try:
-        async with writer:
-            async for chunk in request.content.iter_any():
-                await writer.write(chunk)
-        if end:
-            await inlet.end()
+        await outlive_client(request, _pass_on(request, inlet, writer, end=end))
     except (HubError, ConnectionError, web.RequestPayloadError):
         _break_off(request)  # the status is out already; a broken answer says that not all was taken
         return response

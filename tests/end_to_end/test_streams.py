@@ -54,7 +54,10 @@ class MemoryWatch:
 
     def look(self) -> None:
         for number, process in enumerate(self._processes):
-            above = process.memory_info().rss - self._idle[number]
+            try:
+                above = process.memory_info().rss - self._idle[number]
+            except psutil.NoSuchProcess:  # a runner may have ended while its last bytes are read
+                continue
             self.most[number] = max(self.most[number], above)
 
 
@@ -310,3 +313,48 @@ async def test_headers_come_before_the_first_byte(talk: Talk):
         assert (answer.status, answer.headers["Content-Type"]) == (200, "application/octet-stream")
         await talk.client.kill(instance)
         assert await answer.read() == b"", "a kill on request is no failure: a clean end"
+
+
+async def test_a_client_that_leaves_when_it_has_sent_everything_loses_nothing(talk: Talk):
+    instance = await talk.start(
+        """
+        import asyncio, sys
+
+        async def run(context, input):
+            await asyncio.to_thread(sys.stdin.read)  # the client has left by then
+            size = 0
+            async for chunk in input:
+                size += len(chunk)
+            yield str(size)
+        """
+    )
+    host, port = talk.url.removeprefix("http://").split("/")[0].split(":")
+    size = 3 * MIB
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        f"POST /api/v1/instance/{instance}/input HTTP/1.1\r\nHost: {host}:{port}\r\n"
+        f"Content-Type: application/octet-stream\r\nContent-Length: {size}\r\n\r\n".encode()
+    )
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), "the answer comes before the body is passed on"
+    writer.write(bytes(size))
+    writer.close()
+    await writer.wait_closed()  # the last byte is the kernel's now, and nobody listens to the answer any more
+    await talk.send(instance, b"", "application/octet-stream", stream="stdin")
+    assert await talk.read(instance) == str(size).encode()
+
+
+async def test_an_upload_that_breaks_off_does_not_end_the_input(talk: Talk):
+    instance = await talk.start(ECHO)
+
+    async def breaks() -> AsyncIterator[bytes]:
+        yield b"half\n"
+        raise RuntimeError("the client breaks")
+
+    async with talk.client.read(instance, "output") as chunks:
+        with pytest.raises(Exception, match="the client breaks"):
+            await talk.client.send(instance, "input", breaks(), content_type="text/plain")
+        await talk.send(instance, b"whole\n")
+        got = b"".join([chunk async for chunk in chunks])
+    assert got.endswith(b"whole\n")
+    assert got in (b"whole\n", b"half\nwhole\n")

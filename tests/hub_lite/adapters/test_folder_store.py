@@ -154,7 +154,9 @@ def test_an_id_is_never_a_path(store, root):
 
 
 @pytest.mark.parametrize(
-    ("archive", "kind"), [(b"no", InvalidArchive), (gzip.compress(bytes(1024)), NoManifest)]
+    ("archive", "kind"),
+    [(b"no", InvalidArchive), (gzip.compress(bytes(1024), mtime=0), NoManifest)],
+    ids=["no gzip", "empty"],
 )
 def test_a_refused_package_leaves_nothing(archive, kind, store, root):
     with pytest.raises(kind):
