@@ -243,12 +243,12 @@ class Instance:
         """Return the newest report; wait for the first one.
 
         Raises:
-            Gone: it ended before it sent one.
+            Gone: it has ended, and what it last said of itself is no longer true.
         """
         if self._report is None and not self.is_over:
             await self._reported.wait()
-        if self._report is None:
-            raise Gone(f"Instance {self.id} ended before it reported its health")
+        if self.is_over or self._report is None:
+            raise Gone(f"Instance {self.id} has ended ({self.state}); GET /instance/{self.id} says how")
         return {**self._report, "processId": self._process.pid if self._process else None}
 
     async def stop(self, timeout: float, *, can_keep_alive: bool) -> None:  # noqa: ASYNC109 - it is sent to the runner
