@@ -62,6 +62,7 @@ class PayloadTooLarge(HubError):
     """More bytes than the hub takes."""
 
     status = 413
+    reason = "Payload Too Large"  # said here, for the phrases that Python knows change with its version
 
 
 class UnsupportedMediaType(HubError):
@@ -75,6 +76,7 @@ class PackageError(HubError):
     """The package cannot be used."""
 
     status = 422
+    reason = "Unprocessable Entity"
 
 
 class Unavailable(HubError):
