@@ -204,8 +204,8 @@ class Lifecycle:
         after = TRANSITIONS.get((self.state, type(event)))
         if after is None:
             raise RefusedEventError(self.state, event)
-        if isinstance(event, KeptAlive) and not self._can_keep_alive:
-            return []
+        if isinstance(event, KeptAlive) and (after is State.KILLING or not self._can_keep_alive):
+            return []  # nobody has leave to outlive a kill, nor a stop that gives none
         before, self.state = self.state, after
         match event:
             case StopRequested():

@@ -100,6 +100,14 @@ def test_keep_alive_does_nothing_where_the_stop_forbids_it():
     assert (life.state, life.deadline) == (State.STOPPING, 1.0)
 
 
+def test_keep_alive_comes_too_late_for_a_kill():
+    life = hub()
+    life.handle(StopRequested(1000, can_keep_alive=True), now=0.0)
+    life.handle(DeadlinePassed(), now=1.0)
+    assert life.handle(KeptAlive(), now=1.1) == []
+    assert life.handle(DeadlinePassed(), now=1.5) == [ForceKill()]
+
+
 def test_a_second_kill_is_not_sent_and_does_not_move_the_deadline():
     life = hub()
     assert life.handle(KillRequested(), 5.0) == [Send(Kill())]
