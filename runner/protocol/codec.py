@@ -94,7 +94,7 @@ class Decoder:
         if self._skipping:
             return
         self._tail += part
-        if len(self._tail) > self._max_line:
+        if len(self._tail) - self._tail.endswith(b"\r") > self._max_line:  # a line's end is no part of it
             self._outcomes.append(RemoteProtocolError(f"a line is longer than {self._max_line} bytes"))
             self._skipping = True
             self._tail.clear()

@@ -38,7 +38,8 @@ MESSAGES = st.one_of(
     st.builds(m.Stop, st.floats(0, 1e9), st.booleans()),
     st.builds(m.MonitoringRate, st.floats(0.001, 1e6)),
     st.builds(m.Event, st.text(min_size=1, max_size=8), JSON, st.none() | TEXT),
-    st.sampled_from([m.Kill(), m.MonitoringReply(), m.Status(), m.InputContentType()]),
+    st.sampled_from([m.Kill(), m.MonitoringReply(), m.Status()]),
+    st.builds(m.InputContentType, st.none() | st.booleans()),
 )
 
 
@@ -154,6 +155,14 @@ def test_a_line_that_never_ends_is_one_error_and_bounded():
         decoder.feed(b"x" * 100)
     decoder.feed(b"\n[4002,{}]\n")
     assert outcomes(decoder) == ["a line is longer than 10 bytes", m.Kill()]
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_what_is_just_short_enough_to_be_sent_is_short_enough_to_be_read(line_end: bytes):
+    message = m.Event("e", "x" * (MAX_LINE - len(encode(m.Event("e", ""), line_end=b""))))
+    line = encode(message, line_end=line_end)
+    assert len(line) == MAX_LINE + len(line_end)
+    assert decode([line]) == decode([line[:-1], line[-1:]]) == [message]
 
 
 def test_the_end_inside_a_line_is_an_error():
