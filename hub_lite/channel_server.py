@@ -10,6 +10,7 @@ import logging
 import socket
 import sys
 import termios
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,6 +62,7 @@ class Link(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._lost = False
         self._input_ended = False
+        self.on_writable: Callable[[], None] | None = None  # called when a link that was full no longer is
 
     # --- what the transport calls ---------------------------------------------------------------------------------
 
@@ -104,6 +106,8 @@ class Link(asyncio.Protocol):
         """Let writers go on."""
         self._paused = False
         self._wake()
+        if self.on_writable is not None:
+            self.on_writable()
 
     # --- what an Instance calls -----------------------------------------------------------------------------------
 
@@ -111,6 +115,11 @@ class Link(asyncio.Protocol):
     def lost(self) -> bool:
         """Tell whether the peer is gone."""
         return self._lost or self._transport.is_closing()
+
+    @property
+    def full(self) -> bool:
+        """Tell whether the peer is behind, and writers should wait."""
+        return self._paused
 
     @property
     def unread(self) -> int:

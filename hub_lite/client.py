@@ -1,62 +1,28 @@
-"""A client of a hub's API: asynchronous, streaming in both directions."""
+"""A client of a hub's API over HTTP: asynchronous, streaming in both directions."""
 
 import asyncio
+import io
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import aiohttp
-import orjson
+
+from sequence_sdk.hub import (
+    Body,
+    ClientError,
+    HubApi,
+    HubRefused,
+    HubUnreachable,
+    NotAHub,
+    StreamBroken,
+)
 
 _READ_SIZE = 256 * 1024
-
-
-class ClientError(Exception):
-    """The hub did not do what was asked; ``str()`` of it says why."""
-
-
-class HubRefused(ClientError):
-    """The hub answered with an error; ``details`` is the whole answer, empty if it is no object."""
-
-    def __init__(self, status: int, message: str, details: dict[str, Any] | None = None) -> None:
-        super().__init__(status, message)
-        self.status = status
-        self.message = message
-        self.details = details or {}
-
-    def __str__(self) -> str:
-        return self.message
-
-
-class HubUnreachable(ClientError):
-    """Nobody answers at the URL of the hub."""
-
-    def __init__(self, url: str, why: str) -> None:
-        super().__init__(url, why)
-        self.url = url
-        self.why = why
-
-    def __str__(self) -> str:
-        return f"no hub answers at {self.url} ({self.why}); start one with `hub-lite start`"
-
-
-class NotAHub(ClientError):
-    """What answers at the URL does not speak as a hub does."""
-
-    def __init__(self, url: str, path: str) -> None:
-        super().__init__(url, path)
-        self.url = url
-        self.path = path
-
-    def __str__(self) -> str:
-        return f"what answers at {self.url}{self.path} is no hub; check the URL"
-
-
-class StreamBroken(ClientError):
-    """A stream ended before it was complete: the Instance failed, or the hub went away."""
+_WAY_OUT = "start one with `hub-lite start`"
 
 
 def api_url(url: str) -> str:
@@ -65,33 +31,32 @@ def api_url(url: str) -> str:
     return url if url.endswith("/api/v1") else f"{url}/api/v1"
 
 
-class HubClient:
-    """Talks to one hub; use it as an async context manager."""
+class HubClient(HubApi):
+    """Talks to one hub; use it as an async context manager. ``token`` is for a hub that asks for one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, token: str | None = None) -> None:
         self.url = api_url(url)
-        self._session: aiohttp.ClientSession | None = None
+        self._http = HttpCarrier(self.url, token)
+        super().__init__(self._http)
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-            connector=aiohttp.TCPConnector(limit=0),
-        )
+        self._http.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        await self._http.close()
 
-    async def version(self) -> dict[str, Any]:
-        """Return what the hub says it is."""
-        return await self._object("GET", "/version")
-
-    async def upload(self, package: Path, *, progress: Callable[[int], None] | None = None) -> str:
-        """Send a package and return the id of its Sequence. ``progress`` gets the bytes sent so far.
+    async def upload(
+        self,
+        package: Path,
+        *,
+        progress: Callable[[int], None] | None = None,
+        config: dict[str, Any] | None = None,
+        replace: str | None = None,
+    ) -> str:
+        """Send a package file and return the id of its Sequence, see ``send_sequence``. ``progress`` gets the bytes sent so far.
 
         Raises:
             HubRefused: the package cannot be used.
@@ -106,121 +71,118 @@ class HubClient:
                 if progress is not None:
                     progress(sent)
 
-        headers = {"Content-Type": "application/octet-stream"}
         with await asyncio.to_thread(package.open, "rb") as opened:
-            return await self._id("POST", "/sequence", data=chunks(opened), headers=headers)
+            return await self.send_sequence(chunks(opened), config=config, replace=replace)
 
-    async def delete_sequence(self, sequence_id: str, *, force: bool = False) -> None:
-        """Delete a Sequence; with ``force`` its Instances are killed first."""
-        await self._object(
-            "DELETE", f"/sequence/{sequence_id}", headers={"x-seq-kill-inst": "true"} if force else {}
+
+class HttpCarrier:
+    """Carries requests to the API at a URL, over connections that it keeps."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self._url = url
+        self._token = token
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def where(self) -> str:
+        """The URL."""
+        return self._url
+
+    def open(self) -> None:
+        """Begin; requests are taken from now on."""
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            connector=aiohttp.TCPConnector(limit=0),
+            headers={} if self._token is None else {"Authorization": f"Bearer {self._token}"},
         )
 
-    async def start(
-        self, sequence_id: str, *, config: dict[str, Any] | None = None, args: list[Any] | None = None
-    ) -> str:
-        """Start an Instance and return its id.
-
-        Raises:
-            HubRefused: the Sequence could not be started.
-        """
-        body = {"appConfig": config or {}, "args": args or []}
-        return await self._id("POST", f"/sequence/{sequence_id}/start", json=body)
-
-    async def instance(self, instance_id: str) -> dict[str, Any]:
-        """Return what the hub knows of an Instance."""
-        return await self._object("GET", f"/instance/{instance_id}")
-
-    async def stop(self, instance_id: str, timeout: float = 7.0) -> dict[str, Any]:  # noqa: ASYNC109 - the hub keeps it
-        """Stop an Instance within ``timeout`` seconds and return what became of it."""
-        return await self._object("POST", f"/instance/{instance_id}/_stop", json={"timeout": timeout * 1000})
-
-    async def kill(self, instance_id: str, *, remove_immediately: bool = False) -> dict[str, Any]:
-        """Kill an Instance."""
-        body = {"removeImmediately": remove_immediately}
-        return await self._object("POST", f"/instance/{instance_id}/_kill", json=body)
-
-    async def send(
-        self,
-        instance_id: str,
-        stream: str,
-        chunks: AsyncIterable[bytes],
-        *,
-        content_type: str,
-        end: bool = True,
-    ) -> None:
-        """Send chunks to ``input`` or ``stdin``; returns when the runner has them, or as many as it took.
-
-        Raises:
-            HubRefused: the Instance does not take them.
-            StreamBroken: the Instance ended before it took them all.
-        """
-        headers = {"Content-Type": content_type, "x-end-stream": "true" if end else "false"}
-        async with self._request(
-            "POST", f"/instance/{instance_id}/{stream}", data=chunks, headers=headers
-        ) as answer:
-            try:
-                await answer.read()
-            except aiohttp.ClientError as error:
-                raise StreamBroken(
-                    f"{stream} of Instance {instance_id} was not taken whole: {error}"
-                ) from error
+    async def close(self) -> None:
+        """Close all connections; safe to call twice."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     @asynccontextmanager
-    async def read(
-        self, instance_id: str, stream: str, *, offset: int | str | None = None
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open ``output``, ``stdout``, ``stderr`` or ``log``; gives an iterator over its chunks.
+    async def request(
+        self, method: str, path: str, *, headers: Mapping[str, str], body: Body
+    ) -> AsyncIterator["HttpAnswer"]:
+        """Send a request and give the answer.
 
-        The iterator raises StreamBroken at the end of a stream that is not complete.
+        Raises:
+            ClientError: the carrier is not open.
+            HubUnreachable: nobody answers.
         """
-        query = {} if offset is None else {"offset": str(offset)}
-        async with self._request("GET", f"/instance/{instance_id}/{stream}", params=query) as answer:
-            yield self._chunks(answer, f"{stream} of Instance {instance_id}")
-
-    async def _chunks(self, answer: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in answer.content.iter_any():
-                yield chunk
-        except aiohttp.ClientError as error:
-            raise StreamBroken(f"{what} is not complete: {error}") from error
-
-    async def _object(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        async with self._request(method, path, **options) as answer:
-            try:
-                value = orjson.loads(await answer.read())
-            except orjson.JSONDecodeError:
-                raise NotAHub(self.url, path) from None
-            except aiohttp.ClientError as error:
-                raise HubUnreachable(self.url, _why(error)) from error
-        if not isinstance(value, dict):
-            raise NotAHub(self.url, path)
-        return value
-
-    async def _id(self, method: str, path: str, **options: Any) -> str:
-        answer = await self._object(method, path, **options)
-        if "id" not in answer:
-            raise NotAHub(self.url, path)
-        return str(answer["id"])
-
-    @asynccontextmanager
-    async def _request(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._session is None:
             raise ClientError("use the client inside `async with`")
+        faults: list[Exception] = []
         try:
-            answer = await self._session.request(method, self.url + path, **options)
+            answer = await self._session.request(
+                method, self._url + path, headers=headers, data=_payload(body, faults)
+            )
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-            raise HubUnreachable(self.url, "this is no URL") from None
+            raise HubUnreachable(self._url, "this is no URL", _WAY_OUT) from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise HubUnreachable(self.url, _why(error)) from error
+            if faults:
+                raise faults[0] from None
+            raise HubUnreachable(self._url, _why(error), _WAY_OUT) from error
         async with answer:
-            if answer.status >= 400:
-                try:
-                    body = await answer.read()
-                except aiohttp.ClientError:
-                    body = b""
-                raise HubRefused(answer.status, _message(answer, body), _details(body))
-            yield answer
+            yield HttpAnswer(answer, faults)
+
+
+class HttpAnswer:
+    """An answer that comes over HTTP."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, faults: list[Exception]) -> None:
+        self._answer = answer
+        self._faults = faults  # what the body of the request has raised, which breaks the answer too
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return self._answer.status
+
+    @property
+    def reason(self) -> str:
+        """The phrase behind it."""
+        return self._answer.reason or ""
+
+    async def read(self) -> bytes:
+        """Return the rest of the body.
+
+        Raises:
+            StreamBroken: it ends too early.
+        """
+        return b"".join([chunk async for chunk in self.chunks()])
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Return the body as it comes.
+
+        Raises:
+            StreamBroken: it ends too early.
+        """
+        try:
+            async for chunk in self._answer.content.iter_any():
+                yield chunk
+        except aiohttp.ClientError as error:
+            if self._faults:
+                raise self._faults[0] from None
+            raise StreamBroken(_why(error)) from error
+
+
+def _payload(body: Body, faults: list[Exception]) -> AsyncIterator[bytes] | io.BytesIO | None:
+    """Return a body as aiohttp takes it; what an iterable one raises is kept, for aiohttp makes something else of it."""
+    if isinstance(body, AsyncIterable):
+        return _watched(body, faults)
+    return io.BytesIO(body) if body else None
+
+
+async def _watched(body: AsyncIterable[bytes], faults: list[Exception]) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in body:
+            yield chunk
+    except Exception as error:
+        faults.append(error)
+        raise
 
 
 def _why(error: BaseException) -> str:
@@ -230,20 +192,13 @@ def _why(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _details(body: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _message(answer: aiohttp.ClientResponse, body: bytes) -> str:
-    """Return the sentence of an error answer, whatever its shape."""
-    try:
-        error = orjson.loads(body)["error"]
-    except (ValueError, KeyError, TypeError):
-        error = None
-    if not error:
-        return f"{answer.status} {answer.reason}"
-    return error if isinstance(error, str) else orjson.dumps(error).decode()
+__all__ = [
+    "ClientError",
+    "HubApi",
+    "HubClient",
+    "HubRefused",
+    "HubUnreachable",
+    "NotAHub",
+    "StreamBroken",
+    "api_url",
+]

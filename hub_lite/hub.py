@@ -5,20 +5,31 @@ import logging
 import os
 import tempfile
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
+import psutil
 
 from runner.protocol.channels import Channel
+from runner.protocol.codec import encode
 from runner.protocol.errors import LocalProtocolError, RemoteProtocolError
+from runner.protocol.log_record import Level
+from runner.protocol.messages import Pang, Pong
 
+from .audit import Change
 from .channel_server import ChannelServer, Link, Receiver
 from .errors import BadRequest, Conflict, HubError, NotFound, Unavailable
 from .instances import Instance, StartPayload
-from .ports import Launch, RuntimeAdapter, SequenceStore, StoredSequence, Upload
+from .mux import MakeProtocol
+from .ports import Launch, LeftOver, RuntimeAdapter, SequenceStore, StoredSequence, Upload
+from .routing import Router
 from .settings import Settings
+from .topics import Topics
+from .windows import Window
 
 _MAX_SOCKET_PATH = 100  # bytes; the kernel's limit is 104 or 108
 
@@ -40,23 +51,52 @@ class StartFailed(HubError):
         return str((self.instance.terminated or {}).get("reason", "Runner failed"))
 
 
+class NoRoom(HubError):
+    """The machine has too little left to run one more Instance; ``what`` is in bytes."""
+
+    status = 419
+    reason = "Insufficient Space on Resource"
+
+    def __init__(self, what: str, free: int, wanted: int, setting: str) -> None:
+        super().__init__(what, free, wanted, setting)
+        self.what = what
+        self.free = free
+        self.wanted = wanted
+        self.setting = setting
+
+    def __str__(self) -> str:
+        return (
+            f"{self.reason}: {self.free} bytes of {self.what} are free, and a start needs {self.wanted} "
+            f"(setting {self.setting}); stop something, or free some"
+        )
+
+
 class Hub:
     """One hub. ``open`` it, use it, ``close`` it; all in one event loop."""
 
     def __init__(self, settings: Settings, store: SequenceStore, adapter: RuntimeAdapter) -> None:
         self.settings = settings
+        self.serve_stream: MakeProtocol | None = None  # a connection to the API, for requests of Sequences
+        self.changed: Callable[..., None] = lambda *_, **__: None  # as Audit.changed
         self._store = store
         self._adapter = adapter
         self._sequences: dict[str, StoredSequence] = {}
         self._instances: dict[str, Instance] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._works: set[asyncio.Task[Any]] = set()
+        self.topics = Topics(
+            lambda: Window(settings.window_bytes, lossless=True, stall_timeout=settings.stall_timeout)
+        )
+        self._router = Router(self.topics)
         self._removals: dict[str, asyncio.TimerHandle] = {}
         self._channels = ChannelServer(self)
         self._socket_folder: tempfile.TemporaryDirectory[str] | None = None
         self._socket_path = Path()
         self._instances_port = 0
         self._closing = False
+        self._lost: set[str] = set()  # ids of Instances that an earlier hub has started
+        self._replacing = asyncio.Lock()  # the store and we must agree which of two new packages is the newer
+        self._records = ThreadPoolExecutor(1, "records")  # of its own, for uploads may keep all others busy
 
     # --- the hub itself -----------------------------------------------------------------------------------------------
 
@@ -69,6 +109,8 @@ class Hub:
         await asyncio.to_thread(self._store.open)
         try:
             self._sequences = {one.id: one for one in await asyncio.to_thread(self._store.all)}
+            for one in await asyncio.to_thread(self._store.left_over):
+                await self._show_lost(one)
             self._socket_path = self._choose_socket_path()
             await self._channels.listen_unix(self._socket_path)
             self._instances_port = await self._channels.listen_tcp("127.0.0.1", self.settings.instances_port)
@@ -89,10 +131,13 @@ class Hub:
             await asyncio.wait(unfinished)
         for instance_id in list(self._instances):
             self._remove(instance_id)
+        self.topics.close()
+        await self._router.close()
         await self._channels.close()
         if self._socket_folder is not None:
             self._socket_folder.cleanup()
             self._socket_folder = None
+        self._records.shutdown()
         await asyncio.to_thread(self._store.close)
 
     def kill_all(self) -> None:
@@ -128,51 +173,109 @@ class Hub:
         self._refuse_when_closing()
         return self._store.receive()
 
-    async def add_sequence(self, upload: Upload) -> StoredSequence:
-        """Unpack an upload and keep it as a new Sequence.
+    async def add_sequence(
+        self, upload: Upload, app_config: Mapping[str, Any] | None = None
+    ) -> StoredSequence:
+        """Unpack an upload and keep it as a new Sequence, with the configuration that its starts have by default.
 
         Raises:
             PackageError: the package cannot be used; nothing is left of it.
+            BadRequest: no runner could be given that configuration.
         """
         self._refuse_when_closing()
-        return await self._whole(self._add(upload))
+        _check_config(app_config)
+        return await self._whole(self._add(upload, app_config))
 
-    async def _add(self, upload: Upload) -> StoredSequence:
-        sequence = await asyncio.to_thread(self._store.add, upload, str(uuid.uuid4()))
+    async def _add(self, upload: Upload, app_config: Mapping[str, Any] | None) -> StoredSequence:
+        sequence = await asyncio.to_thread(self._store.add, upload, str(uuid.uuid4()), app_config)
         self._sequences[sequence.id] = sequence
+        self.changed(Change.SEQUENCE_CREATED, sequence.id)
         logger.info("Sequence %s (%s) is here", sequence.id, sequence.manifest.name or "without a name")
         return sequence
+
+    async def replace_sequence(
+        self, sequence_id: str, upload: Upload, app_config: Mapping[str, Any] | None = None
+    ) -> StoredSequence:
+        """Unpack an upload and keep it in the place of a Sequence; without ``app_config`` that stays as it was.
+
+        Instances that run go on with the files they were started with.
+
+        Raises:
+            NotFound: there is none of that id.
+            PackageError: the package cannot be used; the Sequence is as before.
+            BadRequest: no runner could be given that configuration.
+        """
+        self._refuse_when_closing()
+        self.refuse_unknown(sequence_id)
+        _check_config(app_config)
+        return await self._whole(self._replace(sequence_id, upload, app_config))
+
+    def refuse_unknown(self, sequence_id: str) -> None:
+        """Refuse to replace what is not there.
+
+        Raises:
+            NotFound: there is no Sequence of that id.
+        """
+        if sequence_id not in self._sequences:
+            raise NotFound(f"Sequence with id: {sequence_id} not found")
+
+    async def _replace(
+        self, sequence_id: str, upload: Upload, app_config: Mapping[str, Any] | None
+    ) -> StoredSequence:
+        async with self._replacing:
+            self.refuse_unknown(sequence_id)
+            old = self._sequences[sequence_id]
+            new = await asyncio.to_thread(self._store.replace, upload, sequence_id, app_config)
+            still_there = sequence_id in self._sequences
+            if still_there:  # from here on everybody starts the new one
+                self._sequences[sequence_id] = new
+        if not any(one.sequence.sha256 == old.sha256 and not one.is_over for one in self._instances.values()):
+            await asyncio.to_thread(self._store.remove_unused, old.sha256)
+        if not still_there:
+            self.refuse_unknown(sequence_id)
+        self.changed(Change.SEQUENCE_UPDATED, new.id)
+        logger.info("Sequence %s (%s) is replaced", new.id, new.manifest.name or "without a name")
+        return new
 
     def sequences(self) -> list[StoredSequence]:
         """Return all Sequences, oldest first."""
         return list(self._sequences.values())
 
-    def sequence(self, sequence_id: str) -> StoredSequence:
-        """Return one Sequence.
+    def sequence(self, id_or_name: str) -> StoredSequence:
+        """Return the Sequence of an id, or the newest of a name.
 
         Raises:
-            NotFound: there is none of that id.
+            NotFound: there is none.
         """
-        try:
-            return self._sequences[sequence_id]
-        except KeyError:
-            raise NotFound(f"Sequence {sequence_id} not found") from None
+        found = self._find(id_or_name)
+        if found is None:
+            raise NotFound(f"Sequence {id_or_name} not found")
+        return found
 
-    async def delete_sequence(self, sequence_id: str, *, force: bool) -> None:
-        """Forget a Sequence; with ``force`` its Instances are killed and removed first.
+    def _find(self, id_or_name: str) -> StoredSequence | None:
+        exact = self._sequences.get(id_or_name)
+        if exact is not None:
+            return exact
+        named = (one for one in reversed(self._sequences.values()) if one.manifest.name == id_or_name)
+        return next(named, None)
+
+    async def delete_sequence(self, id_or_name: str, *, force: bool) -> StoredSequence:
+        """Forget a Sequence, and return which; with ``force`` its Instances are killed and removed first.
 
         Raises:
-            NotFound: there is none of that id.
+            NotFound: there is none of that id or name.
             Conflict: it has living Instances, and ``force`` was not said.
         """
         self._refuse_when_closing()
-        if sequence_id not in self._sequences:
-            raise NotFound(f"The sequence {sequence_id} does not exist.")
-        living = [one for one in self.instances_of(sequence_id) if not one.is_over]
+        sequence = self._find(id_or_name)
+        if sequence is None:
+            raise NotFound(f"The sequence {id_or_name} does not exist.")
+        living = [one for one in self.instances_of(sequence.id) if not one.is_over]
         if living and not force:
             raise Conflict("Can't remove sequence in use.")
-        sequence = self._sequences.pop(sequence_id)  # from here on nobody starts it
+        del self._sequences[sequence.id]  # from here on nobody starts it
         await self._whole(self._delete(sequence, living))
+        return sequence
 
     async def _delete(self, sequence: StoredSequence, living: list[Instance]) -> None:
         for instance in living:
@@ -185,12 +288,15 @@ class Hub:
         except Exception:
             self._sequences[sequence.id] = sequence
             raise
+        self.changed(Change.SEQUENCE_DELETED, sequence.id)
         logger.info("Sequence %s is deleted", sequence.id)
 
     def describe_sequence(self, sequence: StoredSequence) -> dict[str, Any]:
         """Return a Sequence as the API shows it."""
+        config = {"appConfig": sequence.app_config} if sequence.app_config else {}
         return {
             "id": sequence.id,
+            **config,
             "config": {
                 "type": self._adapter.name,
                 **sequence.manifest.to_config(),
@@ -203,22 +309,31 @@ class Hub:
 
     # --- Instances ----------------------------------------------------------------------------------------------------
 
-    async def start(self, sequence_id: str, payload: StartPayload) -> Instance:
-        """Start an Instance and return it when its Sequence is loaded (or takes longer than 10 s to load).
+    async def start(self, id_or_name: str, payload: StartPayload) -> Instance:
+        """Start an Instance of the Sequence of an id, or of the newest of a name.
+
+        It is returned when its Sequence is loaded, or takes longer than 10 s to load.
 
         Raises:
             NotFound: there is no such Sequence.
+            NoRoom: the machine is full.
             Conflict: the wanted id is taken.
             StartFailed: it ended before the Sequence ran.
             BadRequest, Unavailable: no runner can be started for it.
         """
         self._refuse_when_closing()
-        sequence = self.sequence(sequence_id)
+        sequence = self.sequence(id_or_name)
+        self._refuse_when_full()
+        payload = _with_defaults(payload, sequence)
         instance_id = payload.instance_id or str(uuid.uuid4())
+        if instance_id in self._lost:
+            self._remove(instance_id)  # a start-up list that names ids must work after a crash
         if instance_id in self._instances:
             raise Conflict("Instance with a given ID already exists")
         try:
-            instance = Instance(instance_id, sequence, payload, self.settings)
+            instance = Instance(
+                instance_id, sequence, payload, self.settings, self, serve_stream=self.serve_stream
+            )
             launch = Launch(instance_id, sequence, self._environment(instance))
         except (LocalProtocolError, orjson.JSONEncodeError) as error:
             raise BadRequest(f"appConfig and args cannot be handed to a runner: {error}") from None
@@ -239,8 +354,17 @@ class Hub:
         A client that goes away while it is launched has no part in this any more; the launch goes on.
         """
         try:
+            await self._record(
+                self._store.remember,
+                instance.id,
+                instance.sequence,
+                _remembered(instance.payload),
+                instance.created,
+            )
             instance.launched(await self._adapter.launch(launch))
         except BaseException as error:
+            if isinstance(error, Exception):
+                await self._forget(instance.id)
             self._lives.pop(instance.id, None)
             self._remove(instance.id)
             if not isinstance(error, Exception):
@@ -248,6 +372,7 @@ class Hub:
             if not launched.done():
                 launched.set_exception(error)
             return
+        self.changed(Change.INSTANCE_STARTED, instance.id, limits=instance.payload.limits)
         if not launched.done():
             launched.set_result(None)
         try:
@@ -256,29 +381,97 @@ class Hub:
             logger.exception("Instance %s failed in the hub", instance.id)
             instance.kill()
         finally:
+            await self._forget(instance.id)
             self._lives.pop(instance.id, None)
+            self._router.ended(instance)
         terminated = instance.terminated or {}
+        self.changed(Change.of_exit(terminated.get("exitcode")), instance.id)
         logger.info("Instance %s: %s", instance.id, terminated.get("reason"))
         if instance.remove_immediately:
             self._remove(instance.id)
         else:
-            loop = asyncio.get_running_loop()
-            self._removals[instance.id] = loop.call_later(
-                self.settings.instance_lifetime, self._remove, instance.id
-            )
+            self._remove_later(instance.id)
+
+    def _remove_later(self, instance_id: str) -> None:
+        """Remove an ended Instance when everybody has had time to look at it."""
+        loop = asyncio.get_running_loop()
+        self._removals[instance_id] = loop.call_later(
+            self.settings.instance_lifetime, self._remove, instance_id
+        )
+
+    def remove_ended(self, instance: Instance) -> None:
+        """Remove an Instance that has ended, before its time."""
+        self._remove(instance.id)
 
     def _remove(self, instance_id: str) -> None:
         removal = self._removals.pop(instance_id, None)
         if removal is not None:
             removal.cancel()
+        self._lost.discard(instance_id)
         instance = self._instances.pop(instance_id, None)
         if instance is not None:
             instance.close()
+            self._router.forget(instance)
+
+    async def wait_until_idle(self) -> None:
+        """Return as soon as no Instance lives."""
+        while self._lives:
+            await asyncio.wait(self._lives.values())
+
+    # --- what is known after a crash ----------------------------------------------------------------------------------
+
+    async def _record(self, write: Callable[..., None], *facts: Any) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._records, write, *facts)
+
+    async def _forget(self, instance_id: str) -> None:
+        try:
+            await self._record(self._store.forget, instance_id)
+        except (
+            HubError
+        ) as error:  # the Instance has ended all the same, and after a crash it is said to be lost
+            logger.warning("the end of Instance %s cannot be noted: %s", instance_id, error)
+
+    async def _show_lost(self, left_over: LeftOver) -> None:
+        """Show an Instance that ran when the hub ended, for as long as any that has ended. It is shown once."""
+        await self._forget(left_over.id)
+        try:
+            instance = Instance.lost(left_over, self.settings)
+        except LocalProtocolError as error:  # another version of the hub took what was too long for this one
+            logger.warning(
+                "Instance %s was running when the hub ended, and cannot be shown: %s", left_over.id, error
+            )
+            return
+        self._instances[instance.id] = instance
+        self._lost.add(instance.id)
+        self._remove_later(instance.id)
+        logger.warning("Instance %s: %s", instance.id, (instance.terminated or {}).get("reason"))
+
+    # --- what Instances tell ------------------------------------------------------------------------------------------
+
+    def announced(self, instance: Instance, pang: Pang) -> None:
+        """Connect an Instance to the topics it reads and writes."""
+        self._router.announced(instance, pang)
+
+    def gives_output(self, instance: Instance) -> None:
+        """Connect an Instance that writes before it has said what."""
+        self._router.gives_output(instance)
+
+    def emitted(self, instance: Instance, name: str, message: Any) -> None:
+        """Hand an event to every other Instance that runs."""
+        try:
+            for other in self._instances.values():
+                if other is not instance and other.up.is_set() and not other.is_over:
+                    other.send_event(name, message, source=instance.id)
+        except LocalProtocolError as error:  # with its source it is longer than a message may be
+            instance.note(Level.WARN, f"event {name[:80]!r} is not handed on: {error}")
 
     def _environment(self, instance: Instance) -> dict[str, str]:
         """Return the variables a runner is started with."""
         sequence = instance.sequence
         info = self.describe_sequence(sequence) | {"instances": []}
+        info.pop(
+            "appConfig", None
+        )  # it is in the start's, and a variable has no room for what nobody reads there
         return {
             "SEQUENCE_PATH": str(sequence.directory / sequence.manifest.main),
             "INSTANCES_SERVER_SOCKET": str(self._socket_path),
@@ -328,11 +521,68 @@ class Hub:
         instance = self._instances.get(instance_id)
         if instance is None:
             raise RemoteProtocolError(f"no Instance {instance_id} was started here")
-        return instance.accept(channel, link)
+        receiver = instance.accept(channel, link)
+        if channel is Channel.CONTROL:  # the one that every runner opens, once
+            self.changed(Change.INSTANCE_CONNECTED, instance.id)
+        return receiver
+
+    def refuse_when_unable(self) -> None:
+        """Refuse what could not be started now, whatever it is.
+
+        Raises:
+            Unavailable: the hub is shutting down.
+            NoRoom: the machine is full.
+        """
+        self._refuse_when_closing()
+        self._refuse_when_full()
 
     def _refuse_when_closing(self) -> None:
         if self._closing:
             raise Unavailable("the hub is shutting down")
+
+    def _refuse_when_full(self) -> None:
+        """Refuse a start for which the machine has no memory, or no space in the data directory."""
+        wanted = self.settings.min_free_memory
+        free = psutil.virtual_memory().available
+        if free < wanted:
+            raise NoRoom("memory", free, wanted, "requirements.freeMemory")
+        wanted = self.settings.min_free_space
+        free = psutil.disk_usage(str(self.settings.data_dir)).free if wanted else 0
+        if free < wanted:
+            raise NoRoom(f"the disk of {self.settings.data_dir}", free, wanted, "requirements.freeSpace")
+
+
+def _check_config(app_config: Mapping[str, Any] | None) -> None:
+    """Refuse a default configuration that would make every start fail.
+
+    Raises:
+        BadRequest: it does not fit a message, or an answer of the API.
+    """
+    if app_config:
+        try:
+            encode(Pong(dict(app_config), []))
+            orjson.dumps(app_config)
+        except (LocalProtocolError, orjson.JSONEncodeError) as error:
+            raise BadRequest(f"appConfig cannot be handed to a runner: {error}") from None
+
+
+def _with_defaults(payload: StartPayload, sequence: StoredSequence) -> StartPayload:
+    """Return a start payload with the Sequence's default configuration below its own, member by member."""
+    if not sequence.app_config:
+        return payload
+    config = {**sequence.app_config, **payload.app_config}
+    return replace(payload, app_config=config, raw={**payload.raw, "appConfig": config})
+
+
+def _remembered(payload: StartPayload) -> dict[str, Any]:
+    """Return what a start asked for in the words of the API, whoever asked."""
+    return {
+        "appConfig": payload.app_config,
+        "args": payload.args,
+        "inputTopic": payload.input_topic,
+        "outputTopic": payload.output_topic,
+        "limits": payload.limits,
+    }
 
 
 __all__ = ["Hub", "StartFailed"]

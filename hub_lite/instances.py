@@ -3,21 +3,22 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Protocol
 
 from runner.protocol.channels import REQUIRED_CHANNELS, Channel
-from runner.protocol.codec import Decoder, encode
+from runner.protocol.codec import encode
 from runner.protocol.errors import RemoteProtocolError
+from runner.protocol.exit_codes import ExitCode
 from runner.protocol.input_header import encode_input_header
 from runner.protocol.lifecycle import (
     ENDED,
     EXIT_DELAY,
     DeadlinePassed,
     Effect,
+    EndedBadly,
     ForceKill,
     HubLife,
     KeptAlive,
@@ -34,6 +35,8 @@ from runner.protocol.lifecycle import (
 from runner.protocol.log_record import Level, LogRecord, encode_log
 from runner.protocol.messages import (
     Alive,
+    Event,
+    InputContentType,
     Kill,
     Message,
     Monitoring,
@@ -50,17 +53,31 @@ from runner.protocol.messages import (
 
 from .channel_server import Link, Receiver
 from .errors import Gone, NotAcceptable
-from .ports import RunnerProcess, StoredSequence
+from .events import EventBook
+from .inlets import Inlet, InletWriter
+from .last_words import code_of_old_runner, last_line
+from .mux import MakeProtocol, MuxCarrier
+from .ports import LeftOver, RunnerProcess, StoredSequence
+from .receivers import (
+    LogMerge,
+    LogReceiver,
+    MessageReceiver,
+    OutputReceiver,
+    SilentReceiver,
+    WindowReceiver,
+)
 from .settings import Settings
-from .windows import Window
+from .windows import Window, WindowError
 
 _OUTBOUND = (Channel.STDOUT, Channel.STDERR, Channel.MONITORING, Channel.OUT, Channel.LOG)
 # Only a child that has left the process group can hold a link open after the end. It counts as drained when nothing is there.
 _DRAIN_CHECK = 0.05  # seconds between two looks at such links
 _DRAIN_TIMEOUT = 2.0  # seconds until a child that writes on and on is heard no more
-_MAX_LOG_LINE = 64 * 1024  # bytes held to keep log lines whole
 _DETAIL_BYTES = 4096  # of stderr, to find its last line
-_DETAIL_LENGTH = 500  # characters of that line in a reason
+# A Node runner takes what comes together with the prologue for text, and spoils bytes. It logs that it has read the prologue;
+# one that does not is waited for in vain, once.
+_HEADER_SIGN = b'"msg":"Content-Type"'
+_HEADER_TIMEOUT = 1.0  # seconds
 
 logger = logging.getLogger(__name__)
 
@@ -72,86 +89,23 @@ class StartPayload:
     app_config: dict[str, Any] = field(default_factory=dict)
     args: list[Any] = field(default_factory=list)
     instance_id: str | None = None
+    input_topic: str = ""
+    output_topic: str = ""
+    limits: dict[str, Any] = field(default_factory=dict)
     raw: dict[str, Any] = field(default_factory=dict)
 
 
-class Inlet:
-    """A stream into an Instance: ``input`` or ``stdin``. Writers share it at line borders where it has lines."""
+class Surroundings(Protocol):
+    """What an Instance tells the hub around it."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.ended = False
-        self._link: Link | None = None
-        self._ready = asyncio.Event()
-        self._turn = asyncio.Lock()
+    def announced(self, instance: "Instance", pang: Pang) -> None:
+        """Hear what the Sequence reads and writes."""
 
-    def attach(self, link: Link) -> None:
-        """Take the link; writers that wait go on."""
-        self._link = link
-        self._ready.set()
+    def gives_output(self, instance: "Instance") -> None:
+        """Hear that the first byte of its output is there."""
 
-    def close(self) -> None:
-        """End without a link or with a lost one: writers get an error."""
-        self.ended = True
-        self._ready.set()
-
-    async def link(self) -> Link:
-        """Return the link once it is there.
-
-        Raises:
-            Gone: the stream has ended.
-        """
-        await self._ready.wait()
-        if self.ended or self._link is None or self._link.lost:
-            raise Gone(f"{self.name} has ended; start another Instance to send more")
-        return self._link
-
-    def writer(self, *, lines: bool) -> "InletWriter":
-        """Return a writer for one request; use it as an async context manager."""
-        return InletWriter(self, self._turn, lines=lines)
-
-    async def end(self) -> None:
-        """Half-close the stream: the Sequence reads its end. A second time does nothing."""
-        if not self.ended:
-            link = await self.link()
-            self.ended = True
-            link.write_eof()
-
-
-class InletWriter:
-    """What one request writes. With ``lines`` it keeps its turn until its line is whole."""
-
-    def __init__(self, inlet: Inlet, turn: asyncio.Lock, *, lines: bool) -> None:
-        self._inlet = inlet
-        self._turn = turn
-        self._lines = lines
-        self._has_turn = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._has_turn:
-            self._turn.release()
-
-    async def write(self, chunk: bytes) -> None:
-        """Send a chunk and wait while the runner is behind.
-
-        Raises:
-            Gone: the stream has ended.
-        """
-        if not self._has_turn:
-            await self._turn.acquire()
-            self._has_turn = True
-        link = await self._inlet.link()
-        link.write(chunk)
-        try:
-            await link.drain()
-        except ConnectionError:
-            raise Gone(f"{self._inlet.name} has ended while it was written to") from None
-        if not self._lines or chunk.endswith(b"\n"):
-            self._turn.release()
-            self._has_turn = False
+    def emitted(self, instance: "Instance", name: str, message: Any) -> None:
+        """Hear an event."""
 
 
 class Instance:
@@ -165,7 +119,14 @@ class Instance:
     """
 
     def __init__(
-        self, instance_id: str, sequence: StoredSequence, payload: StartPayload, settings: Settings
+        self,
+        instance_id: str,
+        sequence: StoredSequence,
+        payload: StartPayload,
+        settings: Settings,
+        surroundings: Surroundings | None = None,
+        *,
+        serve_stream: MakeProtocol | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.id = instance_id
@@ -175,8 +136,11 @@ class Instance:
         self.started: float | None = None
         self.ended: float | None = None
         self.terminated: dict[str, Any] | None = None
-        self.provides = ""
-        self.requires = ""
+        self.provides = (
+            payload.output_topic
+        )  # the topics it writes and reads; the start's wins over the Sequence's
+        self.requires = payload.input_topic
+        self.events = EventBook()
         self.remove_immediately = False
         self.up = asyncio.Event()
         self.over = asyncio.Event()
@@ -187,6 +151,8 @@ class Instance:
         self.input = Inlet("input")
         self.stdin = Inlet("stdin")
         self._settings = settings
+        self._surroundings = surroundings
+        self._serve_stream = serve_stream  # what answers the requests of the Sequence
         self._loop = loop
         self._life = HubLife()
         self._timer: asyncio.TimerHandle | None = None
@@ -201,9 +167,34 @@ class Instance:
         self._report: dict[str, Any] | None = None
         self._reported = asyncio.Event()
         self._header_sent = False
+        self._header_taken: asyncio.Task[None] | None = None
         self._input_has_lines = True
         self._log_merge = LogMerge(self.log)
         self._changed: asyncio.Future[None] | None = None
+        self._refusal = ""
+        self._completed = False  # the runner has said that the output is whole
+
+    @classmethod
+    def lost(cls, left_over: LeftOver, settings: Settings) -> "Instance":
+        """Return an Instance that ran when its hub ended without stopping it: it has failed, and its streams are empty.
+
+        Raises:
+            LocalProtocolError: configuration and arguments do not fit a message.
+        """
+        asked = left_over.payload
+        payload = StartPayload(
+            app_config=asked["appConfig"],
+            args=asked["args"],
+            instance_id=left_over.id,
+            input_topic=asked["inputTopic"],
+            output_topic=asked["outputTopic"],
+            limits=asked["limits"],
+        )
+        instance = cls(left_over.id, left_over.sequence, payload, settings)
+        instance.created = left_over.created
+        instance._life.handle(EndedBadly(), instance._loop.time())
+        instance._finish(ExitCode.ADAPTER_FAILED, "the hub ended before the Instance did", failed=True)
+        return instance
 
     # --- what people ask for ----------------------------------------------------------------------------------------
 
@@ -259,7 +250,7 @@ class Instance:
         self._handle(StopRequested(timeout * 1000, can_keep_alive))
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                while self.state is State.STOPPING:
+                while self.state in (State.STOPPING, State.KILLING):
                     await self._next_change()
 
     def kill(self, *, remove_immediately: bool = False) -> None:
@@ -279,12 +270,54 @@ class Instance:
             raise NotAcceptable("Input provided in other way")
         if not content_type and not self._header_sent:
             raise NotAcceptable("Content-Type must be defined")
+        await self.begin_input(content_type)
+        return self.input.writer(lines=self._input_has_lines)
+
+    async def begin_input(self, content_type: str) -> Link:
+        """Say what the input is, if nobody has yet, and return its link.
+
+        Raises:
+            Gone: the input has ended.
+        """
         link = await self.input.link()
         if not self._header_sent:
-            link.write(encode_input_header(content_type))
+            header = encode_input_header(content_type)
             self._header_sent = True
             self._input_has_lines = not content_type.lower().startswith("application/octet-stream")
-        return self.input.writer(lines=self._input_has_lines)
+            if self.sequence.manifest.language == "js":
+                self._header_taken = self._loop.create_task(self._send_header(link, header))
+            else:
+                link.write(header)
+        if self._header_taken is not None:
+            await asyncio.shield(self._header_taken)
+        return link
+
+    async def _send_header(self, link: Link, header: bytes) -> None:
+        """Send the prologue and wait until a Node runner has read it."""
+        with suppress(TimeoutError, WindowError), self.log.open("latest") as log:
+            link.write(header)
+            async with asyncio.timeout(_HEADER_TIMEOUT):
+                while (chunk := await log.read()) and _HEADER_SIGN not in chunk:
+                    pass
+
+    def send_event(self, name: str, message: Any, *, source: str) -> None:
+        """Hand an event to the Sequence.
+
+        Raises:
+            LocalProtocolError: it is longer than a message may be.
+        """
+        encode(Event(name, message, source))  # told now, not when it is sent
+        self._send(Event(name, message, source))
+
+    def set_monitoring_rate(self, per_second: float) -> None:
+        """Say how many reports a second are wanted."""
+        self._send(MonitoringRate(per_second))
+
+    def refuse(self, reason: str) -> None:
+        """End an Instance that cannot go on as it is: it is killed, and errored for this reason."""
+        self.note(Level.ERROR, reason)
+        self._refusal = reason
+        self.kill()
 
     async def wait_until_up(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - running out of it is no error
         """Wait until the Sequence is loaded, or the Instance is over, or ``timeout`` seconds have passed."""
@@ -337,6 +370,7 @@ class Instance:
         """Let everybody who waits for something of it find that there is no more."""
         self.input.close()
         self.stdin.close()
+        self.events.close()
         self.over.set()
         self._reported.set()
 
@@ -355,10 +389,16 @@ class Instance:
                 return
 
     def _end(self, returncode: int, crash_log: bytes) -> None:
-        detail = _last_line(self.stderr.tail(_DETAIL_BYTES)) or _last_line(crash_log)
-        code, reason = self._life.end(
-            returncode, self._loop.time(), main=self.sequence.manifest.main, detail=detail
-        )
+        detail = last_line(self.stderr.tail(_DETAIL_BYTES)) or last_line(crash_log)
+        if self._ping is not None and self._ping.is_bare:
+            returncode = code_of_old_runner(returncode, up=self.up.is_set(), completed=self._completed)
+        if self._refusal:
+            code, reason = int(ExitCode.KILLED), self._refusal
+            self._life.handle(EndedBadly(), self._loop.time())
+        else:
+            code, reason = self._life.end(
+                returncode, self._loop.time(), main=self.sequence.manifest.main, detail=detail
+            )
         if crash_log and self.state is State.ERRORED:
             self.note(
                 Level.ERROR, "the runner said before it was connected", crash_log.decode("utf-8", "replace")
@@ -421,7 +461,7 @@ class Instance:
         match channel:
             case Channel.OUT:
                 self.output.on_room = link.resume_reading
-                return OutputReceiver(self.output, link, ended)
+                return OutputReceiver(self.output, link, ended, self._gives_output)
             case Channel.STDOUT:
                 return WindowReceiver(self.stdout, ended)
             case Channel.STDERR:
@@ -430,6 +470,8 @@ class Instance:
                 return LogReceiver(self._log_merge, ended)
             case Channel.MONITORING:
                 return MessageReceiver(self._take, self._bad_message, ended)
+            case Channel.PACKAGE if self._serve_stream is not None:
+                return MuxCarrier(link, self._serve_stream, warn=lambda text: self.note(Level.WARN, text))
             case _:
                 return SilentReceiver()
 
@@ -437,6 +479,10 @@ class Instance:
         self._open_outbound.discard(channel)
         if not self._open_outbound:
             self._drained.set()
+
+    def _gives_output(self) -> None:
+        if self._surroundings is not None:
+            self._surroundings.gives_output(self)
 
     def _bad_message(self, error: RemoteProtocolError) -> None:
         self.note(Level.WARN, f"monitoring: {error}")
@@ -449,6 +495,9 @@ class Instance:
                 self._send(MonitoringReply())
                 self._report = message.report
                 self._reported.set()
+                if self._completed and Channel.OUT not in self._open_outbound:
+                    # It says the same when its Sequence has failed; but then it leaves at once, and reports no more.
+                    self.output.end()
             case Pang():
                 self._take_pang(message)
             case Alive():
@@ -457,8 +506,10 @@ class Instance:
                 if message.error is not None:
                     self.note(Level.WARN, "the Sequence stopped with an error", message.error)
                 self._handle(SequenceEnded())
+            case Event():
+                self._take_event(message)
             case SequenceCompleted():
-                self._handle(SequenceEnded(max(EXIT_DELAY, message.timeout_ms / 1000)))
+                self._take_completion(message)
             case Unknown():
                 self.note(Level.WARN, f"monitoring: unknown message code {message.number} is ignored")
             case Pong() | Stop() | Kill() | MonitoringRate() | MonitoringReply():
@@ -476,12 +527,25 @@ class Instance:
         self._header_sent = self._header_sent or message.input_headers_sent
         self._greet()
 
+    def _take_event(self, message: Event) -> None:
+        self.events.add(message.name, message.message)
+        if self._surroundings is not None:
+            self._surroundings.emitted(self, message.name, message.message)
+
+    def _take_completion(self, message: SequenceCompleted) -> None:
+        self._completed = True
+        self._handle(SequenceEnded(max(EXIT_DELAY, message.timeout_ms / 1000)))
+
     def _take_pang(self, message: Pang) -> None:
         self.provides = self.provides or message.provides or ""
         self.requires = self.requires or message.requires or ""
         if not self.up.is_set():
             self._handle(Up())
             self.up.set()
+        if message.requires and self._ping is not None and self._ping.is_bare:
+            self._send(InputContentType(connected=True))  # docs/protocol.md, "Dialects": it waits for that
+        if self._surroundings is not None:
+            self._surroundings.announced(self, message)
 
     def _greet(self) -> None:
         """Answer the PING once all links are there; what waited for that goes out after it."""
@@ -536,128 +600,6 @@ class Instance:
         if self._changed is None:
             self._changed = self._loop.create_future()
         await asyncio.shield(self._changed)
-
-
-# --- receivers: what each channel does with its bytes ---------------------------------------------------------------
-
-
-class SilentReceiver:
-    """For channels on which a runner says nothing."""
-
-    def received(self, chunk: bytes) -> None:
-        """Ignore bytes."""
-
-    def ended(self) -> None:
-        """Ignore the end."""
-
-
-class WindowReceiver:
-    """Puts bytes into a window that never makes a Sequence wait."""
-
-    def __init__(self, window: Window, ended: Callable[[], None]) -> None:
-        self._window = window
-        self.ended = ended
-
-    def received(self, chunk: bytes) -> None:
-        """Keep bytes."""
-        self._window.write(chunk)
-
-
-class OutputReceiver:
-    """Puts bytes into a window and stops reading the link while it is full: the Sequence waits."""
-
-    def __init__(self, window: Window, link: Link, ended: Callable[[], None]) -> None:
-        self._window = window
-        self._link = link
-        self.ended = ended
-
-    def received(self, chunk: bytes) -> None:
-        """Keep bytes."""
-        if not self._window.write(chunk) and self._window.on_room is not None:
-            self._link.pause_reading()
-
-
-class MessageReceiver:
-    """Cuts bytes into messages."""
-
-    def __init__(
-        self,
-        take: Callable[[Message], None],
-        complain: Callable[[RemoteProtocolError], None],
-        ended: Callable[[], None],
-    ) -> None:
-        self._take = take
-        self._complain = complain
-        self._ended = ended
-        self._decoder = Decoder()
-
-    def received(self, chunk: bytes) -> None:
-        """Hand on each whole message; a bad one is complained about and skipped."""
-        self._decoder.feed(chunk)
-        self._hand_on()
-
-    def ended(self) -> None:
-        """Complain about an unfinished message."""
-        self._decoder.end()
-        self._hand_on()
-        self._ended()
-
-    def _hand_on(self) -> None:
-        while True:
-            try:
-                for message in self._decoder:
-                    self._take(message)
-                return
-            except RemoteProtocolError as error:
-                self._complain(error)
-
-
-class LogMerge:
-    """One log of two sources: the runner's bytes, whole lines only, and the hub's own records between them."""
-
-    def __init__(self, window: Window) -> None:
-        self._window = window
-        self._tail = b""
-
-    def add_bytes(self, chunk: bytes) -> None:
-        """Take the runner's bytes, cut anywhere."""
-        cut = chunk.rfind(b"\n") + 1
-        if cut:
-            self._window.write(self._tail + chunk[:cut] if self._tail else chunk[:cut])
-            self._tail = chunk[cut:]
-        else:
-            self._tail += chunk
-        if len(self._tail) > _MAX_LOG_LINE:
-            self._window.write(self._tail + b"\n")
-            self._tail = b""
-
-    def add_record(self, line: bytes) -> None:
-        """Take a record of the hub's."""
-        if not self._window.ended:
-            self._window.write(line)
-
-    def end(self) -> None:
-        """Give out the last line, though nobody has ended it."""
-        if self._tail:
-            self._window.write(self._tail + b"\n")
-            self._tail = b""
-
-
-class LogReceiver:
-    """Puts the runner's log into the merged one."""
-
-    def __init__(self, merge: LogMerge, ended: Callable[[], None]) -> None:
-        self._merge = merge
-        self.ended = ended
-
-    def received(self, chunk: bytes) -> None:
-        """Keep bytes."""
-        self._merge.add_bytes(chunk)
-
-
-def _last_line(text: bytes) -> str:
-    lines = [line for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1].strip()[:_DETAIL_LENGTH] if lines else ""
 
 
 def _iso(moment: float | None) -> str | None:

@@ -1,7 +1,7 @@
 """What the hub needs from the outside, as seams: adapters fill them, only app.py names those."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -11,13 +11,29 @@ from sequence_sdk.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class StoredSequence:
-    """A Sequence as the store keeps it. ``created`` is seconds since the epoch; ``package_size`` is bytes as received."""
+    """A Sequence as the store keeps it. ``created`` is seconds since the epoch; ``package_size`` is bytes as received.
+
+    One that is used in place, where its owner has put it, has neither a package nor its hash: 0 and "".
+    """
 
     id: str
     manifest: Manifest
     directory: Path
     package_size: int
     sha256: str
+    created: float
+    app_config: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of every start, unless the start says otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOver:
+    """An Instance that ran when its hub ended without stopping it; ``payload`` is what its start asked for."""
+
+    id: str
+    sequence: StoredSequence
+    payload: Mapping[str, Any]
     created: float
 
 
@@ -38,7 +54,29 @@ class Upload(Protocol):
     ) -> None: ...
 
 
-class SequenceStore(Protocol):
+class InstanceRecords(Protocol):
+    """Knows after a crash of the hub which Instances ran. Its methods block; call them in a thread.
+
+    The package of an Instance that is remembered stays, whatever becomes of its Sequence.
+    """
+
+    def remember(
+        self, instance_id: str, sequence: StoredSequence, payload: Mapping[str, Any], created: float
+    ) -> None:
+        """Note that an Instance is about to run.
+
+        Raises:
+            Unavailable: the disk is full.
+        """
+
+    def forget(self, instance_id: str) -> None:
+        """Note that an Instance has ended, and remove its package if nothing uses that any more."""
+
+    def left_over(self) -> list[LeftOver]:
+        """Return what was remembered and never forgotten, oldest first."""
+
+
+class SequenceStore(InstanceRecords, Protocol):
     """Keeps Sequences across restarts. Its methods block; call them in a thread."""
 
     def open(self) -> None:
@@ -50,12 +88,29 @@ class SequenceStore(Protocol):
     def receive(self) -> Upload:
         """Return a place for a package on its way in."""
 
-    def add(self, upload: Any, sequence_id: str) -> StoredSequence:
+    def add(
+        self, upload: Any, sequence_id: str, app_config: Mapping[str, Any] | None = None
+    ) -> StoredSequence:
         """Unpack an upload and keep it under an id.
 
         Raises:
             PackageError: the package cannot be used.
         """
+
+    def replace(
+        self, upload: Any, sequence_id: str, app_config: Mapping[str, Any] | None = None
+    ) -> StoredSequence:
+        """Unpack an upload and keep it in the place of a Sequence's package; without ``app_config`` that stays as it was.
+
+        The old package stays too: somebody may be about to run it. ``remove_unused`` is for when nobody is.
+
+        Raises:
+            PackageError: the package cannot be used; the Sequence is as before.
+            NotFound: there is no such Sequence.
+        """
+
+    def remove_unused(self, sha256: str) -> None:
+        """Remove a package, unless a Sequence or an Instance that is remembered uses it."""
 
     def all(self) -> list[StoredSequence]:
         """Return all Sequences, oldest first."""

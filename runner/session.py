@@ -9,7 +9,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ from . import stdio, user_code
 from .context import RunnerHost
 from .errors import NoEntryFile, RunnerError
 from .heartbeat import Heartbeat
+from .hub_link import HubLink
 from .log_channel import LogChannel
 from .protocol.channels import Channel
 from .protocol.exit_codes import ExitCode
@@ -64,7 +66,7 @@ def run(settings: Settings) -> int:
     try:
         with asyncio.Runner() as loop_runner:
             try:
-                code = loop_runner.run(session.run(links[Channel.IN], links[Channel.OUT]))
+                code = loop_runner.run(session.run(links))
             finally:
                 if os.getpid() == process:
                     stdio.end_input()  # a thread of the author's that reads it would hold up the end
@@ -132,8 +134,9 @@ class Session:
         self._log = logging.getLogger("Runner")
         config, args = _start_request(settings, pong)
         self._args = args
+        self._host = RunnerHost(heartbeat)
         self._context = Context(
-            host=RunnerHost(heartbeat),
+            host=self._host,
             config=config,
             instance_id=settings.instance_id,
             logger=log.logger("Sequence"),
@@ -146,8 +149,13 @@ class Session:
         self._stop_error: str | None = None
         self._broken: ConnectionError | None = None  # what ended the Sequence may be the end of the hub
 
-    async def run(self, input_link: socket.socket, output_link: socket.socket) -> int:
-        """Load and run the Sequence; return the exit code."""
+    async def run(self, links: Mapping[Channel, socket.socket]) -> int:
+        """Load and run the Sequence on its links; return the exit code."""
+        with closing(HubLink(links[Channel.PACKAGE])) as hub_link:
+            self._host.open_hub(hub_link)
+            return await self._run(links[Channel.IN], links[Channel.OUT])
+
+    async def _run(self, input_link: socket.socket, output_link: socket.socket) -> int:
         self._loop = asyncio.get_running_loop()
         self._reader = SocketReader(input_link)
         self._writer = SocketWriter(output_link)

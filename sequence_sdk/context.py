@@ -6,13 +6,23 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from .hub import HubApi
+
 StopHandler = Callable[[float, bool], Awaitable[None] | None]
 EventHandler = Callable[[Any], Awaitable[None] | None]
 HealthCheck = Callable[[], dict[str, Any]]
 
 
 class Host(Protocol):
-    """What a context needs from the process it lives in. Every method may be called from any thread."""
+    """What a context needs from the process it lives in. Its methods may be called from any thread."""
+
+    @property
+    def hub(self) -> HubApi:
+        """The API of the hub.
+
+        Raises:
+            UsedOutsideLoop: this is not the event loop of the Sequence.
+        """
 
     def emit(self, name: str, message: Any) -> None:
         """Send an event to the hub."""
@@ -47,6 +57,17 @@ class Context:
         self._health_check: HealthCheck | None = None
         self._kept_alive = False
         self._tasks: set[asyncio.Future[None]] = set()
+
+    @property
+    def hub(self) -> HubApi:
+        """The API of the hub that runs the Instance: start others, send to them, read from them.
+
+        It works in the event loop of the Sequence; what is open when the Sequence ends is broken off.
+
+        Raises:
+            UsedOutsideLoop: this is a plain generator's thread, or another one.
+        """
+        return self._host.hub
 
     def set_stop_handler(self, handler: StopHandler, *_ignored: Any) -> None:
         """Add a handler that is called with ``(timeout, can_keep_alive)`` when a stop is asked for.

@@ -2,25 +2,29 @@
 
 <root>/
 ├── lock                the process id of the hub that has the folder; locked while it does
-├── sequences.sqlite3   a row per Sequence, a row per package
-├── packages/<sha256>/  unpacked packages, named by the hash of their archive, shared by Sequences that are the same
+├── sequences.sqlite3   a row per Sequence, per package, and per Instance that runs
+├── packages/<sha256>/  unpacked packages, named by the hash of their archive, shared by Sequences that are the same;
+│                       they stay while a Sequence or an Instance uses them
 ├── incoming/           archives that are being received
 └── staging/            packages that are being unpacked, or removed
+
+Beside them it may show the Sequences of another folder, which it only reads: every folder in there with a manifest is one.
 """
 
 import fcntl
 import hashlib
+import json
 import logging
 import os
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from hub_lite.errors import Conflict, NotFound, PayloadTooLarge, Unavailable
 from hub_lite.packages import (
@@ -31,16 +35,18 @@ from hub_lite.packages import (
     full_disk_is_unavailable,
     remove_tree,
 )
-from hub_lite.ports import StoredSequence
+from hub_lite.ports import LeftOver, StoredSequence
 from hub_lite.settings import SettingsError
-from sequence_sdk.manifest import MANIFEST_NAME, ManifestError, parse_manifest
+from sequence_sdk.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, ManifestError, parse_manifest
 
 logger = logging.getLogger(__name__)
 
-_SCHEMA_VERSION = 1
 # The manifest is kept beside its package, as what a running Sequence does to its own folder must not change what the
 # hub knows of it. The positions are the order of creation, which a clock that was set back would not give.
-_SCHEMA = """
+# One step a version of the schema, applied in turn to what an older hub has left. An Instance's row names no package by
+# reference, as a Sequence that is used in place has none.
+_SCHEMA = (
+    """
 BEGIN;
 CREATE TABLE packages (
     sha256 TEXT PRIMARY KEY,
@@ -55,7 +61,26 @@ CREATE TABLE sequences (
 );
 PRAGMA user_version = 1;
 COMMIT;
-"""
+""",
+    """
+BEGIN;
+ALTER TABLE sequences ADD COLUMN app_config TEXT NOT NULL DEFAULT '{}';
+CREATE TABLE instances (
+    id TEXT PRIMARY KEY,
+    sequence_id TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    created REAL NOT NULL
+);
+PRAGMA user_version = 2;
+COMMIT;
+""",
+)
+_SCHEMA_VERSION = len(_SCHEMA)
+_FORGET_UNUSED = (
+    "DELETE FROM packages WHERE sha256 NOT IN (SELECT sha256 FROM sequences)"
+    " AND sha256 NOT IN (SELECT sha256 FROM instances)"
+)
 
 
 class DataFolderError(SettingsError):
@@ -102,6 +127,21 @@ class DataFolderDamaged(DataFolderError):
 
     def __str__(self) -> str:
         return f"{self.root}: its database cannot be read ({self.why}); restore it, or give the hub another folder"
+
+
+class NoExistingFolder(SettingsError):
+    """The folder of Sequences that are used in place is none; ``folder`` is its path, ``why`` the reason."""
+
+    def __init__(self, folder: Path, why: str) -> None:
+        super().__init__(folder, why)
+        self.folder = folder
+        self.why = why
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder}: existing Sequences cannot be looked for here ({self.why}); "
+            "make this folder, or name another one"
+        )
 
 
 class Upload:
@@ -167,10 +207,17 @@ class FolderStore:
 
     All methods block, and may be called from any thread. Between ``open`` and ``close`` the folder belongs to this store;
     outside, methods raise ``Unavailable``.
+
+    Args:
+        root: the folder.
+        limits: what a package may take.
+        existing: a folder whose folders with a manifest are Sequences too, named as they are. They are used in place, and
+            older than all others; what the store itself keeps under the same id hides them.
     """
 
-    def __init__(self, root: Path, limits: PackageLimits) -> None:
+    def __init__(self, root: Path, limits: PackageLimits, existing: Path | None = None) -> None:
         self._root = root.absolute()
+        self._existing = None if existing is None else existing.absolute()
         self._limits = limits
         self._lock = threading.Lock()  # over the three fields below and what lies in packages/
         self._resources = ExitStack()
@@ -193,6 +240,7 @@ class FolderStore:
             DataFolderInUse: another hub has it.
             DataFolderTooNew: a newer hub wrote it.
             DataFolderDamaged: its database cannot be read.
+            NoExistingFolder: the folder of existing Sequences cannot be read.
         """
         with self._lock, ExitStack() as resources:
             self._root.mkdir(0o700, parents=True, exist_ok=True)
@@ -201,7 +249,8 @@ class FolderStore:
                 (self._root / name).mkdir(0o700, exist_ok=True)
             try:
                 database = resources.enter_context(_open_database(self._root))
-                sequences = _load_sequences(database, self._root / "packages")
+                sequences = _identify(self._existing)
+                sequences |= _load_sequences(database, self._root / "packages")
             except sqlite3.DatabaseError as error:
                 raise DataFolderDamaged(self._root, str(error)) from error
             used = {sha256 for (sha256,) in database.execute("SELECT sha256 FROM packages")}
@@ -228,27 +277,32 @@ class FolderStore:
             self._opened()
         return Upload(self._root / "incoming" / uuid.uuid4().hex, self._limits)
 
-    def add(self, upload: Upload, sequence_id: str) -> StoredSequence:
-        """Unpack what was received and keep it as a new Sequence.
+    def add(
+        self, upload: Upload, sequence_id: str, app_config: Mapping[str, Any] | None = None
+    ) -> StoredSequence:
+        """Unpack what was received and keep it as a new Sequence, with the configuration that its starts have by default.
 
         Raises:
             PackageError: the package cannot be used (hub_lite/packages.py has the kinds).
             Conflict: the id is taken.
             Unavailable: the disk is full.
         """
-        return self._keep(upload, sequence_id, replaces=False)
+        return self._keep(upload, sequence_id, app_config, replaces=False)
 
-    def replace(self, upload: Upload, sequence_id: str) -> StoredSequence:
+    def replace(
+        self, upload: Upload, sequence_id: str, app_config: Mapping[str, Any] | None = None
+    ) -> StoredSequence:
         """Unpack what was received and keep it as the new package of a Sequence; its id and age stay.
 
-        If it fails, the Sequence is as before.
+        So does its configuration, if none is given. The old package is left to ``remove_unused``. If it fails, the
+        Sequence is as before.
 
         Raises:
             PackageError: the package cannot be used (hub_lite/packages.py has the kinds).
             NotFound: there is no such Sequence.
             Unavailable: the disk is full.
         """
-        return self._keep(upload, sequence_id, replaces=True)
+        return self._keep(upload, sequence_id, app_config, replaces=True)
 
     def all(self) -> list[StoredSequence]:
         """Return every Sequence, the oldest first."""
@@ -269,9 +323,10 @@ class FolderStore:
             return self._sequences[sequence_id]
 
     def remove(self, sequence_id: str) -> None:
-        """Forget a Sequence, and its package if no other Sequence is the same.
+        """Forget a Sequence, and its package if nothing else uses it.
 
-        Files that cannot be removed now are tried again when the store is next opened.
+        Files that cannot be removed now are tried again when the store is next opened. Those of a Sequence that is used in
+        place are not ours: they stay, and it is there again when the store is next opened.
 
         Raises:
             NotFound: there is no such Sequence.
@@ -282,28 +337,94 @@ class FolderStore:
                 raise NotFound(f"The sequence {sequence_id} does not exist.")
             with database:
                 database.execute("DELETE FROM sequences WHERE id = ?", (sequence_id,))
-                _forget_unused_packages(database)
             removed = self._sequences.pop(sequence_id)
             retired = self._retire(removed.sha256)
         for package in retired:
             _discard(package)
 
-    def _keep(self, upload: Upload, sequence_id: str, *, replaces: bool) -> StoredSequence:
+    def remove_unused(self, sha256: str) -> None:
+        """Remove a package, unless a Sequence or an Instance that is remembered uses it."""
+        with self._lock:
+            retired = self._retire(sha256)
+        for package in retired:
+            _discard(package)
+
+    def remember(
+        self, instance_id: str, sequence: StoredSequence, payload: Mapping[str, Any], created: float
+    ) -> None:
+        """Note that an Instance is about to run; its package stays until it is forgotten.
+
+        Raises:
+            Unavailable: the disk is full.
+        """
+        row = (instance_id, sequence.id, sequence.sha256, json.dumps(payload), created)
+        with self._lock, _unsynced(self._opened()) as database:
+            database.execute("INSERT OR REPLACE INTO instances VALUES (?, ?, ?, ?, ?)", row)
+
+    def forget(self, instance_id: str) -> None:
+        """Note that an Instance has ended, and remove its package if nothing uses that any more."""
+        with self._lock:
+            with _unsynced(self._opened()) as database:
+                removal = "DELETE FROM instances WHERE id = ? RETURNING sha256"
+                row = database.execute(removal, (instance_id,)).fetchone()
+            retired = [] if row is None else self._retire(row[0])
+        for package in retired:
+            _discard(package)
+
+    def left_over(self) -> list[LeftOver]:
+        """Return what was remembered and never forgotten, oldest first.
+
+        The Sequence of each is what it was when the Instance was started; of one that is gone, only the id is known.
+        """
+        with self._lock:
+            rows = self._opened().execute(
+                "SELECT id, sequence_id, sha256, payload, instances.created, size, manifest"
+                " FROM instances LEFT JOIN packages USING (sha256) ORDER BY instances.created"
+            )
+            return [
+                LeftOver(
+                    instance_id,
+                    self._sequence_of(sequence_id, sha256, size, raw_manifest),
+                    json.loads(payload),
+                    created,
+                )
+                for instance_id, sequence_id, sha256, payload, created, size, raw_manifest in rows
+            ]
+
+    def _sequence_of(
+        self, sequence_id: str, sha256: str, size: int | None, raw_manifest: bytes | None
+    ) -> StoredSequence:
+        present = self._sequences.get(sequence_id)
+        if present is not None and present.sha256 == sha256:
+            return present
+        created = 0.0 if present is None else present.created
+        unknown = StoredSequence(sequence_id, Manifest(main=""), self._root, 0, sha256, created)
+        if raw_manifest is None or size is None:
+            return unknown
+        try:
+            manifest = parse_manifest(raw_manifest)
+        except ManifestError:  # of another version of the hub
+            return unknown
+        return StoredSequence(sequence_id, manifest, self._package(sha256), size, sha256, created)
+
+    def _keep(
+        self, upload: Upload, sequence_id: str, app_config: Mapping[str, Any] | None, *, replaces: bool
+    ) -> StoredSequence:
         staged = self._root / "staging" / uuid.uuid4().hex
         unused: list[Path] = [staged]
         try:
             with self._lock:
                 manifest = self._known_manifest(upload, sequence_id, replaces=replaces)
                 if manifest is not None:
-                    return self._record(upload, sequence_id, manifest, unused)
+                    return self._record(upload, sequence_id, manifest, app_config)
             # The lock is free while unpacking, which may take long: so everything is looked at once more afterwards.
             extract(upload.archive(), staged, self._limits)
             manifest = (staged / MANIFEST_NAME).read_bytes()
             with self._lock:
                 if self._known_manifest(upload, sequence_id, replaces=replaces) is None:
-                    unused += self._retire(upload.sha256)
+                    unused += self._retire(upload.sha256)  # a folder that no row speaks of
                     staged.rename(self._package(upload.sha256))
-                return self._record(upload, sequence_id, manifest, unused)
+                return self._record(upload, sequence_id, manifest, app_config)
         finally:
             for folder in unused:
                 _discard(folder)
@@ -320,9 +441,9 @@ class FolderStore:
         return row[0] if row is not None and self._package(upload.sha256).is_dir() else None
 
     def _record(
-        self, upload: Upload, sequence_id: str, raw_manifest: bytes, unused: list[Path]
+        self, upload: Upload, sequence_id: str, raw_manifest: bytes, app_config: Mapping[str, Any] | None
     ) -> StoredSequence:
-        """Write the rows of a Sequence whose package is in its place; add to ``unused`` what it makes superfluous."""
+        """Write the rows of a Sequence whose package is in its place."""
         database = self._opened()
         replaced = self._sequences.get(sequence_id)
         try:
@@ -336,6 +457,7 @@ class FolderStore:
             package_size=upload.size,
             sha256=upload.sha256,
             created=time.time() if replaced is None else replaced.created,
+            app_config=(replaced.app_config if replaced else {}) if app_config is None else app_config,
         )
         with _full_database_is_unavailable(), database:
             database.execute(
@@ -343,23 +465,25 @@ class FolderStore:
                 (sequence.sha256, sequence.package_size, raw_manifest),
             )
             database.execute(
-                "INSERT INTO sequences (id, sha256, created) VALUES (?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET sha256 = excluded.sha256",
-                (sequence.id, sequence.sha256, sequence.created),
+                "INSERT INTO sequences (id, sha256, created, app_config) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET sha256 = excluded.sha256, app_config = excluded.app_config",
+                (sequence.id, sequence.sha256, sequence.created, json.dumps(sequence.app_config)),
             )
-            _forget_unused_packages(database)
         self._sequences[sequence_id] = sequence
-        if replaced is not None:
-            unused += self._retire(replaced.sha256)
         return sequence
 
     def _retire(self, sha256: str) -> list[Path]:
-        """Move a package that no row speaks of out of the way; return where to, if there was one.
+        """Move a package that nothing uses out of the way; return where to, if there was one.
 
         Moving is quick, so that the lock is not held for the removal of a thousand files.
         """
+        database = self._opened()
+        if not sha256:
+            return []  # a Sequence that is used in place has no package
         package = self._package(sha256)
-        used = self._opened().execute("SELECT 1 FROM packages WHERE sha256 = ?", (sha256,)).fetchone()
+        with database:
+            database.execute(f"{_FORGET_UNUSED} AND sha256 = ?", (sha256,))
+        used = database.execute("SELECT 1 FROM packages WHERE sha256 = ?", (sha256,)).fetchone()
         if used is not None or not package.exists():
             return []
         retired = self._root / "staging" / uuid.uuid4().hex
@@ -412,8 +536,8 @@ def _open_database(root: Path) -> Iterator[sqlite3.Connection]:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")  # an id that a client was given outlives a power cut
         database.execute("PRAGMA foreign_keys = ON")
-        if found == 0:
-            database.executescript(_SCHEMA)
+        for step in _SCHEMA[found:]:
+            database.executescript(step)
         yield database
     finally:
         database.close()
@@ -423,8 +547,9 @@ def _load_sequences(database: sqlite3.Connection, packages: Path) -> dict[str, S
     """Return the Sequences by id, the oldest first; those whose package is gone are forgotten."""
     sequences: dict[str, StoredSequence] = {}
     vanished: list[tuple[str]] = []
-    for sequence_id, sha256, created, size, raw_manifest in database.execute(
-        "SELECT id, sha256, created, size, manifest FROM sequences JOIN packages USING (sha256) ORDER BY position"
+    for sequence_id, sha256, created, app_config, size, raw_manifest in database.execute(
+        "SELECT id, sha256, created, app_config, size, manifest"
+        " FROM sequences JOIN packages USING (sha256) ORDER BY position"
     ):
         directory = packages / sha256
         if not directory.is_dir():
@@ -439,15 +564,54 @@ def _load_sequences(database: sqlite3.Connection, packages: Path) -> dict[str, S
                 "Sequence %s is left aside, this hub does not take its manifest: %s", sequence_id, error
             )
             continue
-        sequences[sequence_id] = StoredSequence(sequence_id, manifest, directory, size, sha256, created)
+        sequences[sequence_id] = StoredSequence(
+            sequence_id, manifest, directory, size, sha256, created, json.loads(app_config)
+        )
     with database:
         database.executemany("DELETE FROM sequences WHERE id = ?", vanished)
-        _forget_unused_packages(database)
+        database.execute(_FORGET_UNUSED)
     return sequences
 
 
-def _forget_unused_packages(database: sqlite3.Connection) -> None:
-    database.execute("DELETE FROM packages WHERE sha256 NOT IN (SELECT sha256 FROM sequences)")
+def _identify(folder: Path | None) -> dict[str, StoredSequence]:
+    """Return the Sequences that lie ready in a folder, by the names of their folders; what is none is named in the log.
+
+    Raises:
+        NoExistingFolder: the folder cannot be read.
+    """
+    sequences: dict[str, StoredSequence] = {}
+    if folder is None:
+        return sequences
+    try:
+        directories = sorted(one for one in folder.iterdir() if one.is_dir())
+    except OSError as error:
+        raise NoExistingFolder(folder, error.strerror or str(error)) from None
+    for directory in directories:
+        path = directory / MANIFEST_NAME
+        try:
+            if not path.is_file():
+                raise FileNotFoundError(f"there is no {MANIFEST_NAME} in it")
+            with path.open("rb") as file:
+                manifest = parse_manifest(file.read(MAX_MANIFEST_BYTES + 1))
+            directory.name.encode()  # an id is shown in JSON
+            created = path.stat().st_mtime
+        except (OSError, ManifestError, UnicodeEncodeError) as error:
+            logger.warning("%r is no Sequence: %s", str(directory), error)
+            continue
+        sequences[directory.name] = StoredSequence(directory.name, manifest, directory, 0, "", created)
+    logger.info("%d Sequence(s) are in %s", len(sequences), folder)
+    return sequences
+
+
+@contextmanager
+def _unsynced(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Write what must outlive the hub, but not a power cut: a start and an end do not wait for the disk."""
+    database.execute("PRAGMA synchronous = NORMAL")
+    try:
+        with _full_database_is_unavailable(), database:
+            yield database
+    finally:
+        database.execute("PRAGMA synchronous = FULL")
 
 
 @contextmanager

@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
-import sys
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
-from hub_lite.errors import BadRequest, Unavailable
+from hub_lite.errors import Unavailable
 from hub_lite.ports import Launch
+
+from .runners import Runners
 
 _CRASH_LOG_BYTES = 64 * 1024
 _CRASH_READS = 4  # of 64 KiB at a time, which empties a pipe; who writes for ever must not hold the hub
@@ -31,6 +35,9 @@ class ProcessAdapter:
 
     name = "process"
 
+    def __init__(self, runners: Runners | None = None) -> None:
+        self._runners = runners or Runners()
+
     async def launch(self, launch: Launch) -> "ChildProcess":
         """Start the runner for the Sequence's language.
 
@@ -38,48 +45,51 @@ class ProcessAdapter:
             BadRequest: no runner here can run this Sequence.
             Unavailable: the machine does not start another process.
         """
-        command = self._command(launch)
+        command = self._runners.command(launch, runner_environment(os.environ, launch.environment))
+        words = list(command.words)
+        early_log: Path | None = None
         crash_reader, crash_writer = os.pipe()
         try:
+            if command.early_log:
+                early_log = _new_file()
+                words.append(str(early_log))
             child = await asyncio.create_subprocess_exec(
-                *command,
+                *words,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=crash_writer,
                 stderr=crash_writer,
                 cwd=launch.sequence.directory,
-                env=runner_environment(os.environ, launch.environment),
+                env=dict(command.environment),
                 start_new_session=True,  # a Ctrl-C in the hub's terminal is not for the authors; and one kill reaches all
             )
         except BaseException as error:
             os.close(crash_reader)
+            if early_log is not None:
+                early_log.unlink(missing_ok=True)
             if not isinstance(error, OSError):
                 raise
             raise Unavailable(f"the runner could not be started: {error.strerror or error}") from error
         finally:
             os.close(crash_writer)
-        return ChildProcess(child, crash_reader)
+        return ChildProcess(child, crash_reader, early_log)
 
-    def _command(self, launch: Launch) -> list[str]:
-        engines = launch.sequence.manifest.engines
-        if len(engines) > 1:
-            raise BadRequest(
-                "Incorrect config passed to SequenceConfig,'engines' field can't contain more than one element; "
-                f"package.json names {', '.join(sorted(engines))}"
-            )
-        language = launch.sequence.manifest.language
-        if language != "py":
-            raise BadRequest(
-                f"no runner for language {language!r} is installed on this hub; "
-                'a Python Sequence says `"engines": {"python3": ">=3.11"}` in its package.json'
-            )
-        return [sys.executable, "-P", "-m", "runner"]
+
+def _new_file() -> Path:
+    """Return the path of a new, empty file that only this user can read."""
+    number, path = tempfile.mkstemp(prefix="hub-lite-", suffix=".log")
+    os.close(number)
+    return Path(path)
 
 
 class ChildProcess:
     """A runner that is a child of the hub."""
 
-    def __init__(self, child: asyncio.subprocess.Process, crash_reader: int) -> None:
+    def __init__(
+        self, child: asyncio.subprocess.Process, crash_reader: int, early_log: Path | None = None
+    ) -> None:
         self._child = child
+        self._early_log = early_log
+        self._early = b""
         self._ended = asyncio.ensure_future(child.wait())
         self._crash_reader: int | None = crash_reader
         self._crash = bytearray()
@@ -104,12 +114,20 @@ class ChildProcess:
             os.killpg(self.pid, signal.SIGKILL)
 
     def crash_log(self) -> bytes:
-        """Return the last 64 KiB written to the real stdout and stderr."""
+        """Return the last 64 KiB written to the real stdout and stderr; before them, what went wrong by the early log."""
         self._read_crash()
-        return bytes(self._crash)
+        self._read_early_log()
+        return self._early + bytes(self._crash)
 
     def close(self) -> None:
-        """Close the pipe; safe to call twice."""
+        """Close the pipe and remove the early log; safe to call twice."""
+        if self._early_log is not None:
+            self._read_early_log()
+            self._early_log.unlink(missing_ok=True)
+            self._early_log = None
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
         if self._crash_reader is not None:
             self._loop.remove_reader(self._crash_reader)
             os.close(self._crash_reader)
@@ -124,7 +142,28 @@ class ChildProcess:
             except BlockingIOError:
                 return
             if not chunk:
-                self.close()
+                self._close_pipe()
                 return
             self._crash += chunk
             del self._crash[:-_CRASH_LOG_BYTES]
+
+    def _read_early_log(self) -> None:
+        if self._early_log is None:
+            return
+        with (
+            contextlib.suppress(OSError),
+            self._early_log.open("rb") as file,
+        ):  # a Sequence may have removed it
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - _CRASH_LOG_BYTES))
+            lines = file.read(_CRASH_LOG_BYTES).splitlines(keepends=True)
+            self._early = b"".join(line for line in lines if _is_worth_showing(line))
+
+
+def _is_worth_showing(line: bytes) -> bool:
+    """Tell whether a line of an early log is more than a record that the runner repeats once it is connected."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return True
+    return not isinstance(record, dict) or record.get("level") not in ("TRACE", "DEBUG", "INFO")

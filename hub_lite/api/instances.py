@@ -13,6 +13,7 @@ routes = web.RouteTableDef()
 
 _DEFAULT_STOP_TIMEOUT = 7000  # milliseconds
 _MAX_STOP_TIMEOUT = 24 * 3600 * 1000
+_MAX_RATE = 1000  # reports a second; more would be a load of its own
 
 
 def instance_of(request: web.Request) -> Instance:
@@ -61,17 +62,21 @@ async def stop(request: web.Request) -> web.Response:
     ):
         raise BadRequest("Invalid timeout format: timeout must be milliseconds, a number from 0 to 86400000")
     can_keep_alive = _flag(body, "canCallKeepalive")
-    _refuse_when_over(instance)
+    refuse_when_over(instance)
     await instance.stop(timeout / 1000, can_keep_alive=can_keep_alive)
     return _accepted(request, instance)
 
 
 @routes.post("/instance/{id}/_kill")
 async def kill(request: web.Request) -> web.Response:
-    """End an Instance at once."""
+    """End an Instance at once; with ``removeImmediately`` it goes from the lists too, also if it has ended already."""
     instance = instance_of(request)
     remove_immediately = _flag(await read_json(request), "removeImmediately")
-    _refuse_when_over(instance)
+    if instance.is_over and remove_immediately:
+        answer = _accepted(request, instance)
+        request.app[HUB].remove_ended(instance)
+        return answer
+    refuse_when_over(instance)
     instance.kill(remove_immediately=remove_immediately)
     return _accepted(request, instance)
 
@@ -85,10 +90,27 @@ def _flag(body: dict[str, Any], name: str) -> bool:
     return value
 
 
-def _refuse_when_over(instance: Instance) -> None:
+def refuse_when_over(instance: Instance) -> None:
+    """Refuse what only an Instance that lives can do.
+
+    Raises:
+        BadRequest: it has ended.
+    """
     if instance.is_over:
         raise BadRequest(f"Instance not running: it is {instance.state}")
 
 
 def _accepted(request: web.Request, instance: Instance) -> web.Response:
     return json_response({"opStatus": "Accepted", **request.app[HUB].describe_instance(instance)}, status=202)
+
+
+@routes.post("/instance/{id}/_monitoring_rate")
+async def set_monitoring_rate(request: web.Request) -> web.Response:
+    """Say how many reports of health a second are wanted."""
+    instance = instance_of(request)
+    rate = (await read_json(request)).get("monitoringRate")
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= _MAX_RATE:
+        raise BadRequest(f"monitoringRate must be reports a second, a number above 0 and at most {_MAX_RATE}")
+    refuse_when_over(instance)
+    instance.set_monitoring_rate(rate)
+    return json_response({"accepted": True}, status=202)

@@ -302,9 +302,20 @@ class Pang(Message):
 
 @dataclass(frozen=True, slots=True)
 class InputContentType(Message):
-    """Reserved, never used."""
+    """To a Node runner of the 0.18 dialect: the topic that its Sequence reads is connected. Reserved elsewhere."""
 
     code: ClassVar[int] = 3013
+    connected: bool | None = None
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the member if it is said."""
+        return _without_none(connected=self.connected)
+
+    @classmethod
+    def from_payload(cls, payload: Payload) -> Self:
+        """Return the message."""
+        said = payload.get("connected")
+        return cls(None if said is None else _get("INPUT_CONTENT_TYPE", payload, "connected", bool, False))
 
 
 # --- control channel: hub to runner -----------------------------------------------------------------------------------

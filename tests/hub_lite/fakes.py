@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from hub_lite.errors import NotFound, PackageError
-from hub_lite.ports import Launch, StoredSequence
+from hub_lite.ports import Launch, LeftOver, StoredSequence
 from sequence_sdk.manifest import Manifest
 
 DEADLINE = 10.0  # seconds until a test that waits for something gives up
@@ -120,6 +122,12 @@ class FakeStore:
         self.is_open = False
         self.uploads: list[FakeUpload] = []
         self.removal_error: Exception | None = None
+        self.running: dict[str, LeftOver] = {}
+        self.lost: list[LeftOver] = []
+        self.replaced = threading.Event()
+        self.may_answer = threading.Event()  # to a replacement that is done
+        self.may_answer.set()
+        self.unused: list[str] = []  # packages that were said to be in use no more
 
     def open(self) -> None:
         self.is_open = True
@@ -131,11 +139,44 @@ class FakeStore:
         self.uploads.append(FakeUpload())
         return self.uploads[-1]
 
-    def add(self, upload: FakeUpload, sequence_id: str) -> StoredSequence:
+    def add(
+        self, upload: FakeUpload, sequence_id: str, app_config: Mapping[str, Any] | None = None
+    ) -> StoredSequence:
+        """Keep a package as the Sequence named by what was uploaded."""
         if upload.content == b"bad":
             raise PackageError("this is no package")
-        self.sequences[sequence_id] = stored_sequence(sequence_id)
+        made = stored_sequence(sequence_id)
+        name = upload.content.decode()
+        manifest = dataclasses.replace(made.manifest, name="fake" if name == "good" else name)
+        self.sequences[sequence_id] = dataclasses.replace(
+            made, manifest=manifest, sha256=name, app_config=app_config or {}
+        )
         return self.sequences[sequence_id]
+
+    def replace(
+        self, upload: FakeUpload, sequence_id: str, app_config: Mapping[str, Any] | None = None
+    ) -> StoredSequence:
+        if sequence_id not in self.sequences:
+            raise NotFound(sequence_id)
+        kept = self.sequences[sequence_id].app_config
+        new = self.add(upload, sequence_id, kept if app_config is None else app_config)
+        self.replaced.set()
+        assert self.may_answer.wait(DEADLINE)
+        return new
+
+    def remove_unused(self, sha256: str) -> None:
+        self.unused.append(sha256)
+
+    def remember(
+        self, instance_id: str, sequence: StoredSequence, payload: Mapping[str, Any], created: float
+    ) -> None:
+        self.running[instance_id] = LeftOver(instance_id, sequence, payload, created)
+
+    def forget(self, instance_id: str) -> None:
+        self.running.pop(instance_id, None)
+
+    def left_over(self) -> list[LeftOver]:
+        return self.lost
 
     def all(self) -> list[StoredSequence]:
         return list(self.sequences.values())

@@ -23,13 +23,15 @@ class FakeServer:
         self.url = ""
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.answer: Handler = self._nothing
+        self.reads_bodies = True
 
     async def _nothing(self, request: web.Request) -> web.Response:
         return web.json_response({})
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         path = request.path_qs.removeprefix("/api/v1")
-        self.asked.append((request.method, path, dict(request.headers), await request.read()))
+        body = await request.read() if self.reads_bodies else b""
+        self.asked.append((request.method, path, dict(request.headers), body))
         return await self.answer(request)
 
     def says(self, body: bytes | str, **options: Any) -> None:
@@ -54,7 +56,7 @@ class FakeServer:
 @pytest.fixture
 async def server(nothing_left: None) -> AsyncIterator[FakeServer]:
     server = FakeServer()
-    application = web.Application()
+    application = web.Application(client_max_size=2**30)
     application.router.add_route("*", "/{path:.*}", server.handle)
     runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
@@ -107,7 +109,7 @@ async def test_what_is_asked_is_what_the_api_takes(server: FakeServer, client: H
         ("POST", "/sequence/s/start", b'{"appConfig": {}, "args": []}'),
         ("GET", "/version", b""),
         ("GET", "/instance/i", b""),
-        ("POST", "/instance/i/_stop", b'{"timeout": 1500.0}'),
+        ("POST", "/instance/i/_stop", b'{"timeout": 1500.0, "canCallKeepalive": false}'),
         ("POST", "/instance/i/_kill", b'{"removeImmediately": true}'),
         ("DELETE", "/sequence/s", b""),
         ("DELETE", "/sequence/s", b""),
@@ -176,6 +178,84 @@ async def test_a_reader_may_leave_early(server: FakeServer, client: HubClient) -
     await asyncio.wait_for(gone.wait(), DEADLINE)
 
 
+async def test_a_token_goes_with_each_request_and_is_never_shown(server: FakeServer) -> None:
+    async with HubClient(server.url, token="s" * 20) as client:
+        await client.version()
+        await client.delete_sequence("x")
+        assert "s" * 20 not in repr(vars(client))
+    assert [headers["Authorization"] for _, _, headers, _ in server.asked] == [f"Bearer {'s' * 20}"] * 2
+
+
+async def test_without_a_token_none_is_sent(server: FakeServer, client: HubClient) -> None:
+    await client.version()
+    assert "Authorization" not in server.asked[0][2]
+
+
+@pytest.mark.parametrize("name", ["@a/b", "a b", "ü", "a%2Fb", "a?b#c", "..."])
+async def test_a_name_may_have_any_characters(server: FakeServer, client: HubClient, name: str) -> None:
+    from urllib.parse import unquote
+
+    raw: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        raw.append(request.raw_path)
+        return web.json_response({})
+
+    server.answer = answer
+    await client.sequence(name)
+    *base, last = raw[0].split("/")
+    assert (base, unquote(last)) == (["", "api", "v1", "sequence"], name)
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_000])
+async def test_bytes_are_sent_with_their_length(server: FakeServer, client: HubClient, size: int) -> None:
+    server.says("")
+    await client.send("i", "stdin", bytes(size))
+    ((_, _, headers, body),) = server.asked
+    assert (headers.get("Content-Length"), body) == (str(size), bytes(size))
+    assert headers["Content-Type"] == "application/octet-stream"
+
+
+async def test_a_package_with_a_configuration_is_a_form(
+    server: FakeServer, client: HubClient, tmp_path: Path
+) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        assert request.content_type == "multipart/form-data"
+        return web.json_response({"id": "x"})
+
+    server.answer = answer
+    (tmp_path / "p").write_bytes(b"\r\ncontent")
+    assert await client.upload(tmp_path / "p", config={"k": 1}, replace="s") == "x"
+    ((method, path, _, body),) = server.asked
+    assert (method, path) == ("PUT", "/sequence/s")
+    assert b'{"k": 1}' in body
+    assert b"\r\n\r\n\r\ncontent\r\n--" in body
+
+
+async def test_both_directions_of_a_request_are_streams(server: FakeServer, client: HubClient) -> None:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        async for chunk in request.content.iter_any():
+            await response.write(chunk.upper())
+        return response
+
+    server.answer, server.reads_bodies = handle, False
+    turn: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def body() -> AsyncIterator[bytes]:
+        while chunk := await turn.get():
+            yield chunk
+
+    turn.put_nowait(b"one")
+    async with client.inout("i", body(), content_type="text/plain") as chunks:
+        assert await anext(chunks) == b"ONE"
+        turn.put_nowait(b"two")
+        assert await anext(chunks) == b"TWO"
+        turn.put_nowait(b"")
+        assert [chunk async for chunk in chunks] == []
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
@@ -186,7 +266,7 @@ async def test_a_reader_may_leave_early(server: FakeServer, client: HubClient) -
         ('{"error": {"code": "PRERUNNER_ERROR", "data": "bad"}}', 422, '{"code":"PRERUNNER_ERROR","data":"bad"}'),
         ('{"error": ""}', 400, "400 Bad Request"),
         ('{"error": null}', 400, "400 Bad Request"),
-        ('{"message": "Forbidden"}', 403, "403 Forbidden"),
+        ('{"message": "Forbidden"}', 403, "Forbidden"),
         ("", 409, "409 Conflict"),
         ("<html>", 502, "502 Bad Gateway"),
         ("[]", 500, "500 Internal Server Error"),
@@ -261,7 +341,7 @@ async def test_who_does_not_speak_as_a_hub_is_none(
     server: FakeServer, client: HubClient, body: bytes | str
 ) -> None:
     server.says(body)
-    with pytest.raises(NotAHub, match=f"what answers at {server.url}/api/v1/version is no hub"):
+    with pytest.raises(NotAHub, match=f"what answers /version at {server.url}/api/v1 is no hub"):
         await client.version()
 
 
@@ -278,6 +358,17 @@ async def test_a_stream_that_is_not_complete_is_broken_after_its_bytes(
         assert await anext(chunks) == b"a part"
         with pytest.raises(StreamBroken, match="output of Instance i is not complete"):
             await anext(chunks)
+
+
+async def test_what_a_body_raises_comes_out(server: FakeServer, client: HubClient) -> None:
+    async def bad() -> AsyncIterator[bytes]:
+        yield b"abc"
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError, match="no more"):
+        await client.send("i", "input", bad())
+    with pytest.raises(LookupError, match="no more"):
+        await client.send_sequence(bad())
 
 
 async def test_chunks_that_were_not_taken_whole_are_broken(server: FakeServer, client: HubClient) -> None:

@@ -63,10 +63,12 @@ class Bench:
         config: dict[str, Any] | None = None,
         args: list[Any] | None = None,
         main: str = "main.py",
+        language: str = "python3",
         **settings: Any,
     ) -> Instance:
         payload = StartPayload(config or {}, args or [])
-        instance = Instance(ID, stored_sequence(main=main), payload, Settings(**settings))
+        sequence = stored_sequence(main=main, **{language: "*"})
+        instance = Instance(ID, sequence, payload, Settings(**settings))
         self.instances[ID] = instance
         if launched:
             self.launch(instance)
@@ -832,3 +834,97 @@ async def test_what_is_shown_grows_with_the_life(bench: Bench) -> None:
     assert shown["created"] <= shown["started"] <= shown["ended"]
     assert len(shown["ended"]) == len("2026-11-23T18:19:56.652Z")
     assert json.loads(json.dumps(shown))["status"] == "errored"
+
+
+# --- runners that people already have ---------------------------------------------------------------------------------
+
+
+async def test_the_output_of_a_runner_that_lingers_ends_with_its_next_report(bench: Bench) -> None:
+    instance, runner = await bench.running()
+    await runner.links[OUT].send(b"all")
+    await runner.say(3011, {})
+    await runner.say(3001, {})
+    assert await runner.hear() == [4004, {}]
+    assert not instance.output.ended, "OUT is still open"
+    runner.end(OUT)
+    await until(lambda: instance._open_outbound.isdisjoint({OUT}))
+    assert not instance.output.ended, "a runner whose Sequence failed says the same up to here"
+    await runner.say(3001, {})
+    async with asyncio.timeout(DEADLINE):
+        assert await read_all(instance.output) == b"all"
+    assert instance.state is State.RUNNING
+    await bench.end(runner)
+    assert instance.terminated == {"exitcode": 0, "reason": "Instance completed"}
+
+
+async def test_the_output_of_a_runner_that_leaves_at_once_is_judged_by_its_exit_code(bench: Bench) -> None:
+    instance, runner = await bench.running()
+    await runner.links[OUT].send(b"all")
+    await runner.say(3011, {})
+    await bench.end(runner, 23)
+    with pytest.raises(StreamFailed):
+        await read_all(instance.output)
+
+
+@pytest.mark.parametrize(("members", "shown"), [({}, 23), ({"status": "starting"}, 20)])
+async def test_the_code_for_a_failure_is_known_by_the_dialect(
+    bench: Bench, members: dict[str, Any], shown: int
+) -> None:
+    instance = bench.instance()
+    runner = await bench.runner().connect(REQUIRED)
+    await runner.ping(**members)
+    await runner.hear()
+    await runner.say(3012, {"requires": ""})
+    await runner.say(3011, {})
+    await bench.end(runner, 20)
+    assert (instance.terminated or {})["exitcode"] == shown
+
+
+@pytest.mark.parametrize("members", [{}, {"status": "starting"}])
+async def test_an_old_runner_that_reads_a_topic_is_told_that_it_is_connected(
+    bench: Bench, members: dict[str, Any]
+) -> None:
+    bench.instance()
+    runner = await bench.runner().connect(REQUIRED)
+    await runner.ping(**members)
+    await runner.hear()
+    await runner.say(3012, {"requires": "names", "contentType": "text/plain"})
+    await runner.say(3001, {})
+    heard = [await runner.hear() for _ in range(1 if members else 2)]
+    assert heard == [[4004, {}]] if members else [[3013, {"connected": True}], [4004, {}]]
+
+
+async def test_a_node_runner_has_read_the_header_before_the_first_byte_comes(bench: Bench) -> None:
+    instance, runner = await bench.running(main="index.js", language="node")
+    sending = [asyncio.ensure_future(instance.input_writer("application/octet-stream")) for _ in range(2)]
+    header = b"Content-Type: application/octet-stream\r\n\r\n"
+    assert await runner.links[IN].exactly(len(header)) == header
+    assert not any(one.done() for one in sending)
+    await runner.links[LOG].send(b'{"level":"DEBUG","msg":"Content-Type","from":"Runner"}\n')
+    async with asyncio.timeout(DEADLINE):
+        for number, one in enumerate(sending):
+            async with await one as writer:
+                await writer.write(b"%d" % number)
+    assert await runner.links[IN].exactly(2) == b"01"
+
+
+async def test_a_node_runner_that_does_not_say_so_has_a_second(bench: Bench) -> None:
+    instance, runner = await bench.running(main="index.js", language="node")
+    began = asyncio.get_running_loop().time()
+    async with asyncio.timeout(DEADLINE), await instance.input_writer("text/plain") as writer:
+        await writer.write(b"x")
+    assert asyncio.get_running_loop().time() - began >= 1.0
+    assert await runner.links[IN].exactly(29) == b"Content-Type: text/plain\r\n\r\nx"
+
+
+async def test_an_instance_that_is_removed_while_its_runner_reads_the_header_lets_the_writer_go(
+    bench: Bench,
+) -> None:
+    instance, runner = await bench.running(main="index.js", language="node")
+    sending = asyncio.ensure_future(instance.input_writer("text/plain"))
+    await runner.links[IN].exactly(28)
+    await bench.end(runner)
+    instance.close()
+    async with asyncio.timeout(DEADLINE), await sending as writer:
+        with pytest.raises(Gone, match="input has ended"):
+            await writer.write(b"x")

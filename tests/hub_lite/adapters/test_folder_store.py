@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from hub_lite.adapters.folder_store import (
     DataFolderInUse,
     DataFolderTooNew,
     FolderStore,
+    NoExistingFolder,
 )
 from hub_lite.errors import Conflict, NotFound, PackageError, PayloadTooLarge, Unavailable
 from hub_lite.packages import InvalidArchive, InvalidManifest, NoManifest, PackageLimits
@@ -43,17 +45,21 @@ def package(name: str = "hello", **files: bytes) -> bytes:
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 
-def add(store: FolderStore, archive: bytes, sequence_id: str) -> StoredSequence:
+def add(
+    store: FolderStore, archive: bytes, sequence_id: str, app_config: dict[str, Any] | None = None
+) -> StoredSequence:
     with store.receive() as upload:
         for at in range(0, len(archive), 100):
             upload.write(archive[at : at + 100])
-        return store.add(upload, sequence_id)
+        return store.add(upload, sequence_id, app_config)
 
 
-def replace(store: FolderStore, archive: bytes, sequence_id: str) -> StoredSequence:
+def replace(
+    store: FolderStore, archive: bytes, sequence_id: str, app_config: dict[str, Any] | None = None
+) -> StoredSequence:
     with store.receive() as upload:
         upload.write(archive)
-        return store.replace(upload, sequence_id)
+        return store.replace(upload, sequence_id, app_config)
 
 
 def contents(root: Path) -> dict[str, list[str]]:
@@ -195,6 +201,8 @@ def test_a_replaced_sequence_keeps_its_id_its_age_and_its_place(store, root):
     new = replace(store, package("new"), "first")
     assert (new.id, new.created, new.manifest.name) == ("first", old.created, "new")
     assert not (new.directory / "old.py").exists()
+    assert (old.directory / "old.py").exists(), "somebody may be about to run it"
+    store.remove_unused(old.sha256)
     assert not old.directory.exists()
     assert [sequence.id for sequence in store.all()] == ["first", "second"]
     kept = store.all()
@@ -207,6 +215,7 @@ def test_a_package_that_another_sequence_uses_outlives_its_replacement(store):
     first = add(store, package("shared"), "first")
     add(store, package("shared"), "second")
     replace(store, package("new"), "first")
+    store.remove_unused(first.sha256)
     assert first.directory.is_dir()
     assert store.get("second").directory == first.directory
 
@@ -225,6 +234,227 @@ def test_a_failed_replacement_leaves_the_sequence_as_it_was(store, root):
         replace(store, b"no package", "first")
     assert store.get("first") == old
     assert contents(root) == {"packages": [old.sha256], "incoming": [], "staging": []}
+
+
+def test_a_replaced_package_is_cleared_away_after_a_crash(root):
+    with FolderStore(root, LIMITS) as store:
+        add(store, package("old"), "first")
+        new = replace(store, package("new"), "first")
+    with FolderStore(root, LIMITS):
+        assert contents(root)["packages"] == [new.sha256]
+
+
+# Configurations.
+
+
+def test_a_configuration_is_kept_until_another_one_is_given(root):
+    with FolderStore(root, LIMITS) as store:
+        assert add(store, package(), "plain").app_config == {}
+        assert add(store, package(), "set", {"a": [1, "\u00e9"]}).app_config == {"a": [1, "\u00e9"]}
+        assert replace(store, package("new"), "set").app_config == {"a": [1, "\u00e9"]}
+    with FolderStore(root, LIMITS) as store:
+        assert [one.app_config for one in store.all()] == [{}, {"a": [1, "\u00e9"]}]
+        assert replace(store, package("new"), "set", {"b": None}).app_config == {"b": None}
+    with FolderStore(root, LIMITS) as store:
+        assert store.get("set").app_config == {"b": None}
+        assert replace(store, package("new"), "set", {}).app_config == {}
+    with FolderStore(root, LIMITS) as store:
+        assert store.get("set").app_config == {}
+
+
+# Instances that run.
+
+
+def test_what_is_remembered_and_not_forgotten_is_left_over_with_its_sequence(root):
+    payload = {"appConfig": {"a": 1}, "args": ["x", None]}
+    with FolderStore(root, LIMITS) as store:
+        sequence = add(store, package(), "id-1", {"a": 0})
+        store.remember("later", sequence, {}, 2000.5)
+        store.remember("first", sequence, payload, 1000.25)
+        store.remember("ended", sequence, {}, 1500.0)
+        store.forget("ended")
+        store.forget("nobody")
+    with FolderStore(root, LIMITS) as store:
+        first, later = store.left_over()
+        assert (first.id, first.payload, first.created) == ("first", payload, 1000.25)
+        assert first.sequence == later.sequence == sequence
+        assert later.id == "later"
+        store.forget("first")
+        store.forget("later")
+        assert store.left_over() == []
+    with FolderStore(root, LIMITS) as store:
+        assert store.left_over() == []
+
+
+def test_an_id_that_is_used_again_is_remembered_once(store):
+    sequence = add(store, package(), "id-1")
+    store.remember("same", sequence, {"args": [1]}, 1.0)
+    store.remember("same", sequence, {"args": [2]}, 2.0)
+    assert [one.payload for one in store.left_over()] == [{"args": [2]}]
+
+
+@pytest.mark.parametrize("end", ["replaced", "removed"])
+def test_the_package_of_an_instance_outlives_its_sequence(end, store, root):
+    old = add(store, package("old"), "first")
+    for instance in ("one", "two"):
+        store.remember(instance, old, {}, 1.0)
+    if end == "replaced":
+        replace(store, package("new"), "first")
+        store.remove_unused(old.sha256)
+    else:
+        store.remove("first")
+    assert (old.directory / "main.py").exists()
+    assert store.left_over()[0].sequence.manifest.name == "old"
+    store.forget("one")
+    assert (old.directory / "main.py").exists()
+    store.forget("two")
+    assert not old.directory.exists()
+    assert contents(root)["staging"] == []
+
+
+def test_a_package_that_an_instance_uses_is_not_unpacked_over(store):
+    old = add(store, package("old"), "first")
+    store.remember("one", old, {}, 1.0)
+    (old.directory / "written by the Instance").touch()
+    replace(store, package("new"), "first")
+    assert add(store, package("old"), "second").directory == old.directory
+    assert (old.directory / "written by the Instance").exists()
+
+
+def test_the_package_of_what_is_left_over_stays_until_it_is_forgotten(root):
+    with FolderStore(root, LIMITS) as store:
+        old = add(store, package("old"), "first")
+        store.remember("one", old, {}, 1.0)
+        new = replace(store, package("new"), "first")
+    with FolderStore(root, LIMITS) as store:
+        assert store.all() == [new]
+        (left,) = store.left_over()
+        assert (left.sequence.id, left.sequence.manifest.name) == ("first", "old")
+        assert contents(root)["packages"] == sorted([old.sha256, new.sha256])
+        store.forget("one")
+        assert contents(root)["packages"] == [new.sha256]
+
+
+def test_of_a_sequence_whose_manifest_is_not_taken_the_id_is_left_over(root):
+    with FolderStore(root, LIMITS) as store:
+        store.remember("one", add(store, package(), "first"), {}, 1.0)
+    change(root, "UPDATE packages SET manifest = ?", b"{}")
+    with FolderStore(root, LIMITS) as store:
+        (left,) = store.left_over()
+        assert (left.id, left.sequence.id, left.sequence.manifest.name) == ("one", "first", "")
+
+
+def test_what_the_first_schema_holds_is_there_in_the_second(root):
+    with FolderStore(root, LIMITS) as store:
+        kept = add(store, package(), "id-1")
+    change(root, "DROP TABLE instances")
+    change(root, "ALTER TABLE sequences DROP COLUMN app_config")
+    change(root, "PRAGMA user_version = 1")
+    with FolderStore(root, LIMITS) as store:
+        assert store.all() == [kept]
+        store.remember("one", kept, {}, 1.0)
+        assert replace(store, package(), "id-1", {"a": 1}).app_config == {"a": 1}
+
+
+def test_no_room_for_an_instance_is_a_full_disk(store):
+    sequence = add(store, package(), "id-1")
+    pages = store._database.execute("PRAGMA page_count").fetchone()[0]
+    store._database.execute(f"PRAGMA max_page_count = {pages}")
+
+    with pytest.raises(Unavailable, match="disk is full"):
+        store.remember("one", sequence, {"args": ["x" * 100_000]}, 1.0)
+    assert store.left_over() == []
+
+
+# Sequences that are used in place.
+
+
+def existing(folder: Path, name: str, manifest: bytes = b'{"main": "main.py"}') -> Path:
+    (folder / name).mkdir(parents=True)
+    (folder / name / "package.json").write_bytes(manifest)
+    return folder / name
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Path:
+    return tmp_path / "others"
+
+
+def test_folders_with_a_manifest_are_sequences_named_as_they_are(root, others, caplog):
+    for name in ("b", "a b", "\u00fc", "linked"):
+        existing(others if name != "linked" else others.parent, name)
+    (others / "linked").symlink_to(others.parent / "linked")
+    existing(others, "no main", b"{}")
+    existing(others, "no JSON", b"{")
+    existing(others, "too long", b'{"main": "' + b"x" * 1024**2 + b'"}')
+    (others / "empty").mkdir()
+    (others / "a folder for a manifest" / "package.json").mkdir(parents=True)
+    (others / "file").touch()
+    os.mkfifo(others / "pipe")
+    (others / os.fsdecode(b"\xff")).mkdir()
+    with FolderStore(root, LIMITS, others) as store:
+        assert [one.id for one in store.all()] == ["a b", "b", "linked", "\u00fc"]
+        assert {one.directory for one in store.all()} == {others / one.id for one in store.all()}
+        assert {(one.sha256, one.package_size) for one in store.all()} == {("", 0)}
+        assert store.get("b").created == pytest.approx(time.time(), abs=60)
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    for name in ("no main", "no JSON", "too long", "empty", "a folder for a manifest"):
+        assert any(f"{others / name}" in text and "is no Sequence: " in text for text in said), name
+    assert len(said) == 6
+    with FolderStore(root, LIMITS) as store:
+        assert store.all() == [], "only when it is asked for"
+
+
+def test_an_identified_sequence_is_removed_until_the_next_start_and_keeps_its_files(root, others):
+    folder = existing(others, "plain")
+    with FolderStore(root, LIMITS, others) as store:
+        stored = add(store, package(), "stored")
+        store.remove("plain")
+        assert store.all() == [stored]
+        assert (folder / "package.json").exists()
+        assert contents(root)["packages"] == [stored.sha256]
+    with FolderStore(root, LIMITS, others) as store:
+        assert [one.id for one in store.all()] == ["plain", "stored"]
+
+
+def test_a_replaced_identified_sequence_is_the_stores_and_hides_the_folder(root, others):
+    folder = existing(others, "plain")
+    with FolderStore(root, LIMITS, others) as store:
+        old = store.get("plain")
+        new = replace(store, package("new"), "plain")
+        store.remove_unused(old.sha256)
+        assert (new.created, new.sha256) == (old.created, sha(package("new")))
+        assert (folder / "package.json").read_bytes() == b'{"main": "main.py"}'
+        with pytest.raises(Conflict):
+            add(store, package(), "plain")
+    with FolderStore(root, LIMITS, others) as store:
+        assert store.all() == [new]
+        assert (new.directory / "main.py").exists()
+
+
+def test_an_instance_of_an_identified_sequence_is_left_over_too(root, others):
+    existing(others, "plain", b'{"main": "main.py", "name": "known"}')
+    with FolderStore(root, LIMITS, others) as store:
+        store.remember("one", store.get("plain"), {}, 1.0)
+        store.remember("two", store.get("plain"), {}, 2.0)
+        store.forget("two")
+    with FolderStore(root, LIMITS, others) as store:
+        assert [one.sequence.manifest.name for one in store.left_over()] == ["known"]
+    with FolderStore(root, LIMITS) as store:
+        (left,) = store.left_over()
+        assert (left.sequence.id, left.sequence.manifest.name) == ("plain", "")
+        store.forget("one")
+        assert store.left_over() == []
+
+
+@pytest.mark.parametrize("there", ["nothing", "file"])
+def test_a_folder_of_existing_sequences_that_is_none_is_named(there, root, others):
+    if there == "file":
+        others.touch()
+    with pytest.raises(NoExistingFolder, match=f"^{others}: existing Sequences cannot be looked for"):
+        FolderStore(root, LIMITS, others).open()
+    with FolderStore(root, LIMITS) as store:  # the refused one holds no lock
+        assert store.all() == []
 
 
 # What others did to the folder.
@@ -316,10 +546,10 @@ def test_a_folder_of_a_newer_hub_is_refused_and_left_as_it_is(root):
         kept = add(store, package(), "id-1")
     change(root, "PRAGMA user_version = 7")
     (root / "staging" / "kept").touch()
-    with pytest.raises(DataFolderTooNew, match=f"{root}: .*schema 7, this hub knows 1"):
+    with pytest.raises(DataFolderTooNew, match=f"{root}: .*schema 7, this hub knows 2"):
         FolderStore(root, LIMITS).open()
     assert (root / "staging" / "kept").exists()
-    change(root, "PRAGMA user_version = 1")
+    change(root, "PRAGMA user_version = 2")
     with FolderStore(root, LIMITS) as store:  # the refused one holds no lock
         assert store.all() == [kept]
 
@@ -481,6 +711,8 @@ def test_adding_and_removing_by_many_threads_never_loses_a_package_in_use(store,
             sequence = add(store, archives[turn % 2], f"id-{number}")
             assert (sequence.directory / "main.py").exists()
             replaced = replace(store, archives[(turn + number) % 2], f"id-{number}")
+            assert (replaced.directory / "main.py").exists()
+            store.remove_unused(sequence.sha256)
             assert (replaced.directory / "main.py").exists()
             store.remove(f"id-{number}")
 

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import sys
+import tempfile
 import textwrap
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import psutil
 import pytest
 
 from hub_lite.adapters.process import ChildProcess, ProcessAdapter, runner_environment
+from hub_lite.adapters.runners import Runners
 from hub_lite.errors import BadRequest, Unavailable
 from hub_lite.hub import Hub
 from hub_lite.instances import StartPayload
@@ -202,6 +205,79 @@ async def test_a_close_before_the_end_leaves_no_descriptor(play: Play) -> None:
     assert process.crash_log() == b""
 
 
+# --- a runner with an early log ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def play_original(
+    nothing_left: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[..., Any]]:
+    """Start a process that runs the given code in place of an installed Python runner."""
+    started: list[ChildProcess] = []
+    for name in ("early", "package"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "early"))
+
+    async def start(code: str) -> ChildProcess:
+        (tmp_path / "runner.py").write_text(textwrap.dedent(code))
+        runners = Runners(python=tmp_path, python_for="original", python_interpreter=sys.executable)
+        launch = Launch(ID, sequence_in(tmp_path / "package"), {})
+        started.append(await ProcessAdapter(runners).launch(launch))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        await asyncio.wait_for(process.wait(), DEADLINE)
+        process.close()
+        process.close()
+    assert list((tmp_path / "early").iterdir()) == []
+
+
+async def test_what_an_early_log_says_of_a_fault_comes_before_the_rest(play_original: Play) -> None:
+    code = """
+        import os, sys
+        with open(sys.argv[1], "a+") as early:
+            print('{"level": "DEBUG", "msg": "Connecting..."}', '{"level": "ERROR", "msg": "no"}', "[1]", file=early, sep="\\n")
+            print("Traceback: it broke", file=early)
+        os.write(2, b"and then this")
+    """
+    process = await play_original(code)
+    expected = '{"level": "ERROR", "msg": "no"}\n[1]\nTraceback: it broke\nand then this'
+    assert await said(process) == expected
+    process.close()
+    assert process.crash_log() == expected.encode()
+
+
+async def test_an_early_log_is_for_this_user_alone(play_original: Play) -> None:
+    process = await play_original("import os, sys; print(oct(os.stat(sys.argv[1]).st_mode & 0o777))")
+    assert await said(process) == "0o600\n"
+
+
+async def test_an_early_log_that_is_gone_is_no_fault(play_original: Play) -> None:
+    assert await said(await play_original("import os, sys; os.unlink(sys.argv[1]); print(1)")) == "1\n"
+
+
+async def test_of_an_early_log_the_end_is_kept(play_original: Play) -> None:
+    text = await said(
+        await play_original("import sys; open(sys.argv[1], 'w').write('line\\n' * 100_000 + 'last')")
+    )
+    assert len(text) == 64 * 1024
+    assert text.endswith("line\nlast")
+
+
+async def test_a_runner_that_cannot_be_started_leaves_no_early_log(
+    nothing_left: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "early").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "early"))
+    (tmp_path / "runner.py").touch()
+    runners = Runners(python=tmp_path, python_for="original", python_interpreter=sys.executable)
+    with pytest.raises(Unavailable, match="the runner could not be started"):
+        await ProcessAdapter(runners).launch(Launch(ID, sequence_in(tmp_path / "gone"), {}))
+    assert list((tmp_path / "early").iterdir()) == []
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -209,7 +285,7 @@ async def test_a_close_before_the_end_leaves_no_descriptor(play: Play) -> None:
     ("manifest", "said"),
     [
         ({"engines": {"python3": "*", "node": "*"}}, "'engines' field can't contain more than one element.*node, python3"),
-        ({"engines": {"node": ">=16"}, "main": "index.js"}, "no runner for language 'js'.*python3"),
+        ({"engines": {"node": ">=16"}, "main": "index.js"}, "no runner for Node Sequences is known here.*runners.node"),
         ({"engines": {}, "main": "index.ts"}, "no runner for language 'ts'"),
         ({"engines": {}, "main": "run"}, "no runner for language 'unknown'"),
     ],
@@ -267,7 +343,7 @@ async def test_arguments_beyond_what_a_variable_holds_come_with_the_pong(
     await hub.open()
     try:
         args = ["\u65e5" * 100_000]
-        instance = await hub.start("s" * 36, StartPayload({}, args, None, {"args": args}))
+        instance = await hub.start("s" * 36, StartPayload({}, args, raw={"args": args}))
         with instance.output.open() as cursor:
             text = b"".join([chunk async for chunk in cursor])
         assert (text, instance.failed) == (b"100000", False), instance.log.tail(4096)

@@ -47,7 +47,7 @@ async def test_a_path_outside_the_api_is_not_found(api: Api) -> None:
     [
         ("POST", "/version", "GET, HEAD"),
         ("PUT", "/sequence", "POST"),
-        ("POST", f"/sequence/{ONE}", "DELETE, GET, HEAD"),
+        ("POST", f"/sequence/{ONE}", "DELETE, GET, HEAD, PUT"),
         ("GET", f"/sequence/{ONE}/start", "POST"),
         ("DELETE", "/instances", "GET, HEAD"),
         ("GET", f"/instance/{NOBODY}/_kill", "POST"),
@@ -136,9 +136,11 @@ async def test_a_stream_goes_only_to_who_takes_bytes(api: Api, stream: str, acce
 
 
 async def test_without_accept_all_is_taken(api: Api) -> None:
-    request = b"GET /api/v1/version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    request = b"GET /api/v1/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert (await api.raw(request)).startswith(b"HTTP/1.1 200 OK\r\n")
-    two = request.replace(b"Host: x", b"Host: x\r\nAccept: text/html\r\nAccept: application/json")
+    two = request.replace(
+        b"Host: localhost", b"Host: localhost\r\nAccept: text/html\r\nAccept: application/json"
+    )
     assert (await api.raw(two)).startswith(b"HTTP/1.1 200 OK\r\n")
 
 

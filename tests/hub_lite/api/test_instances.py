@@ -145,6 +145,16 @@ async def test_a_kill_is_answered_at_once_and_may_remove(api: Api, body: Any) ->
     assert (await api.ask("GET", f"/instance/{instance_id}")).status == 404
 
 
+async def test_a_kill_removes_an_ended_instance_from_the_lists_if_it_is_told_to(api: Api) -> None:
+    instance_id = await api.start()
+    await api.end(instance_id)
+    await until(lambda: api.hub.instance(instance_id).is_over)
+    assert (await api.ask("POST", f"/instance/{instance_id}/_kill", {})).status == 400
+    answer = await api.ask("POST", f"/instance/{instance_id}/_kill", [4002, {"removeImmediately": True}])
+    assert (answer.status, answer.json["status"]) == (202, "completed")
+    assert (await api.ask("GET", f"/instance/{instance_id}")).status == 404
+
+
 async def test_a_stopping_instance_can_be_killed_and_a_killed_one_again(api: Api) -> None:
     instance_id = await api.start()
     stopping = asyncio.ensure_future(api.ask("POST", f"/instance/{instance_id}/_stop", {"timeout": 60000}))
@@ -152,7 +162,8 @@ async def test_a_stopping_instance_can_be_killed_and_a_killed_one_again(api: Api
     for _ in range(2):
         answer = await api.ask("POST", f"/instance/{instance_id}/_kill", {})
         assert (answer.status, answer.json["status"]) == (202, "killing")
-    assert (await stopping).json["status"] == "killing"
+    await api.end(instance_id, 138)
+    assert (await stopping).json["status"] == "completed", "a stop is answered when it is over"
 
 
 @pytest.mark.parametrize("path", ["_stop", "_kill"])

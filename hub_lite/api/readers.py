@@ -1,0 +1,149 @@
+"""Streams a window to a client: what all endpoints that are read from share."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from hub_lite.errors import BadRequest, HubError
+from hub_lite.windows import Cursor, OffsetOutOfRange, ReaderStalled, Start, StreamFailed, WindowClosed
+from runner.protocol.log_record import Level, LogRecord, encode_log
+
+from .answers import OCTETS
+
+_MAX_DIGITS = 20  # of an offset; longer ones are nowhere, and Python takes its time with very long ones
+
+Lost = Callable[[int], bytes]
+
+
+class RangeNotSatisfiable(HubError):
+    """The bytes asked for are not held."""
+
+    status = 416
+    reason = "Range Not Satisfiable"
+
+
+def lost_text(count: int) -> bytes:
+    """Return what a reader of text finds where bytes are lost to it."""
+    return f"\n[hub-lite: {count} bytes are lost here: this reader was too slow]\n".encode()
+
+
+def lost_record(count: int) -> bytes:
+    """Return what a reader of JSON log lines finds where bytes are lost to it."""
+    now = int(time.time() * 1000)
+    return encode_log(
+        LogRecord(
+            f"{count} bytes of this log are lost here: this reader was too slow", Level.WARN, now, "Hub"
+        )
+    )
+
+
+def open_at(open_window: Callable[[Start], Cursor], request: web.Request) -> Cursor:
+    """Open a window where ``?offset=`` says, or where a new reader starts.
+
+    Raises:
+        BadRequest: the offset is none.
+        RangeNotSatisfiable: it is not held.
+    """
+    wanted = request.query.get("offset")
+    try:
+        match wanted:
+            case None | "earliest" | "latest":
+                return open_window(wanted)
+            case _ if wanted.isascii() and wanted.isdigit() and len(wanted) <= _MAX_DIGITS:
+                return open_window(int(wanted))
+            case _:
+                raise BadRequest(f"offset must be earliest, latest or a number of bytes, not {wanted[:80]!r}")
+    except OffsetOutOfRange as error:
+        raise RangeNotSatisfiable(str(error)) from None
+
+
+async def send_to_client(
+    request: web.Request,
+    cursor: Cursor,
+    *,
+    lost: Lost | None = None,
+    lines: bool = False,
+    beside: Callable[[], "asyncio.Task[None]"] | None = None,
+) -> web.StreamResponse:
+    """Stream what a cursor gives, to its end, and close the cursor.
+
+    The answer has the absolute offset of its first byte in ``X-Stream-Offset``. A stream that is not complete is
+    broken off, so that a client sees that it is not.
+
+    Args:
+        request: whose answer it is; of a HEAD only the head.
+        cursor: where to read.
+        lost: makes what stands in place of bytes that a slow reader has missed.
+        lines: after such a loss, begin again at the next line.
+        beside: started when the head is out, and ended with the stream.
+    """
+    with cursor:
+        headers = {"Content-Type": OCTETS, "Cache-Control": "no-store", "X-Stream-Offset": str(cursor.offset)}
+        if request.method == "HEAD":
+            return web.Response(headers=headers)  # which takes no bytes away from a reader that wants them
+        response = web.StreamResponse(headers=headers)
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        cut_off = _cut_off_when_stalled(cursor, request)
+        companion = beside() if beside is not None else None
+        try:
+            await _copy(cursor, response, lost, lines=lines)
+        except (StreamFailed, WindowClosed, ReaderStalled):
+            break_off(request)
+        except ConnectionError:
+            pass  # the client is gone
+        except asyncio.CancelledError:
+            if not cut_off.is_set():
+                raise
+        finally:
+            if companion is not None:
+                companion.cancel()
+        return response
+
+
+def break_off(request: web.Request, *, at_once: bool = False) -> None:
+    """Close the connection without the end of the body, after what was written, or at once if nobody takes it."""
+    transport = request.transport
+    if transport is not None:
+        if at_once:
+            transport.abort()
+        else:
+            transport.close()
+
+
+def _cut_off_when_stalled(cursor: Cursor, request: web.Request) -> asyncio.Event:
+    """Let the window see how the client takes its bytes, and cut the client off when it holds up the others."""
+    cut_off = asyncio.Event()
+    task = asyncio.current_task()
+
+    def cut() -> None:
+        cut_off.set()
+        break_off(request, at_once=True)
+        if task is not None:
+            task.cancel()
+
+    def unsent() -> int:
+        transport = request.transport
+        return 0 if transport is None else int(transport.get_write_buffer_size())
+
+    cursor.on_cut = cut
+    cursor.unsent = unsent
+    return cut_off
+
+
+async def _copy(cursor: Cursor, response: web.StreamResponse, lost: Lost | None, *, lines: bool) -> None:
+    skipping = False  # the rest of a line whose beginning is lost
+    while chunk := await cursor.read():
+        missed = cursor.take_missed()
+        if missed:
+            skipping = lines
+            if lost is not None:
+                await response.write(lost(missed))
+        if skipping:
+            begin = chunk.find(b"\n") + 1
+            skipping = not begin
+            chunk = chunk[begin:] if begin else b""
+        if chunk:
+            await response.write(chunk)

@@ -1,0 +1,213 @@
+"""Which command runs which Sequence: by its language, by what is installed, by what the settings name."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub_lite.adapters.runners import Runners
+from hub_lite.errors import BadRequest
+from hub_lite.ports import Launch, StoredSequence
+from hub_lite.settings import Settings, SettingsError, from_tree
+from sequence_sdk.manifest import Manifest
+
+ID = "603954b0-7d6c-4c1e-9f1e-0a4d2b9c1e55"
+PYTHON = {"python3": "*"}
+NODE = {"node": "*"}
+
+
+def launch_of(folder: Path, main: str = "main.py", **engines: str) -> Launch:
+    sequence = StoredSequence("s" * 36, Manifest(main=main, engines=engines), folder, 1, "0" * 64, 0.0)
+    return Launch(ID, sequence, {})
+
+
+def program(folder: Path, name: str) -> str:
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o700)
+    return str(path)
+
+
+def entry(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_a_python_sequence_runs_with_our_runner(tmp_path: Path) -> None:
+    environment = {"PATH": "/bin", "PYTHONPATH": "/p"}
+    command = Runners(python=tmp_path / "gone").command(launch_of(tmp_path, **PYTHON), environment)
+    assert command.words == (sys.executable, "-P", "-m", "runner")
+    assert command.environment == environment
+    assert not command.early_log
+
+
+# --- Node -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", ["runner", "runner/bin/start-runner.js"])
+def test_a_node_sequence_runs_with_the_runner_that_is_named(tmp_path: Path, named: str) -> None:
+    start = entry(tmp_path / "runner/bin/start-runner.js")
+    node = program(tmp_path / "programs", "node")
+    environment = {"PATH": str(tmp_path / "programs")}
+    runners = Runners(node=tmp_path / named, node_home=tmp_path)
+    command = runners.command(launch_of(tmp_path, "index.js", **NODE), environment)
+    assert (command.words, command.environment) == ((node, str(start)), environment)
+    assert not command.early_log
+
+
+def test_by_the_suffix_alone_it_is_node_and_the_runner_is_found_where_npm_has_put_it(tmp_path: Path) -> None:
+    start = entry(tmp_path / "node/node_modules/@scramjet/runner/bin/start-runner.js")
+    node = program(tmp_path / "programs", "node")
+    runners = Runners.of(Settings(data_dir=tmp_path))
+    command = runners.command(launch_of(tmp_path, "a.js"), {"PATH": str(tmp_path / "programs")})
+    assert command.words == (node, str(start))
+
+
+def test_paths_are_absolute_for_the_process_has_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    entry(tmp_path / "runner/bin/start-runner.js")
+    entry(tmp_path / "runner.py")
+    program(tmp_path / "programs", "node")
+    environment = {"PATH": "programs"}
+    command = Runners(node=Path("runner")).command(launch_of(tmp_path, "a.js"), environment)
+    assert command.words == (f"{tmp_path}/programs/node", f"{tmp_path}/runner/bin/start-runner.js")
+    python = Runners(python=Path("runner.py"), python_for="original", python_interpreter="programs/node")
+    command = python.command(launch_of(tmp_path), environment)
+    assert command.words == (f"{tmp_path}/programs/node", f"{tmp_path}/runner.py")
+
+
+def test_without_the_package_the_sentence_says_how_to_install_it(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest) as caught:
+        Runners(node_home=tmp_path / "node").command(launch_of(tmp_path, "a.js"), {})
+    assert f"run `npm install --prefix {tmp_path}/node @scramjet/runner`" in str(caught.value)
+    assert "runners.node" in str(caught.value)
+
+
+@pytest.mark.parametrize("named", ["gone", "gone.js", "empty"])
+def test_a_named_runner_that_is_not_there_is_said_so(tmp_path: Path, named: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(
+        BadRequest, match=f"runners.node names .*{named}, but there is no file .*@scramjet/runner"
+    ):
+        Runners(node=tmp_path / named).command(launch_of(tmp_path, "a.js"), {})
+
+
+def test_without_node_the_sentence_says_that(tmp_path: Path) -> None:
+    start = entry(tmp_path / "start-runner.js")
+    with pytest.raises(BadRequest, match=r"need Node\.js, and there is no `node` on the PATH"):
+        Runners(node=start).command(launch_of(tmp_path, "a.js"), {"PATH": str(tmp_path)})
+
+
+# --- the original Python runner ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", ["", "runner.py"])
+def test_a_python_sequence_runs_with_the_original_runner_if_that_is_chosen(
+    tmp_path: Path, named: str
+) -> None:
+    start = entry(tmp_path / "runner.py")
+    python = program(tmp_path / "programs", "python3")
+    runners = Runners(python=tmp_path / named, python_for="original")
+    environment = {"PATH": str(tmp_path / "programs"), "PYTHONPATH": "/own"}
+    command = runners.command(launch_of(tmp_path / "package"), environment)
+    assert command.words == (python, str(start))
+    assert command.early_log
+    assert command.environment["PYTHONPATH"].split(os.pathsep) == [
+        str(tmp_path), f"{tmp_path}/__pypackages__", "/own", f"{tmp_path}/package/__pypackages__",
+    ]  # fmt: skip
+
+
+def test_without_a_path_of_the_hub_there_is_no_empty_part_which_would_be_the_working_directory(
+    tmp_path: Path,
+) -> None:
+    entry(tmp_path / "runner.py")
+    runners = Runners(python=tmp_path, python_for="original", python_interpreter=sys.executable)
+    command = runners.command(launch_of(tmp_path), {"PATH": "", "PYTHONPATH": ""})
+    assert len(command.environment["PYTHONPATH"].split(os.pathsep)) == 3
+
+
+@pytest.mark.parametrize(
+    ("runners", "said"),
+    [
+        ({}, 'pythonFor is "original", so runners.python must name an installed @scramjet/python-runner'),
+        ({"python": Path("/gone")}, "runners.python names /gone, but there is no file /gone"),
+        ({"python": Path(__file__), "python_interpreter": "python0"}, "no program 'python0'.*3.8 to 3.10"),
+    ],
+)
+def test_what_the_original_runner_misses_is_said(tmp_path: Path, runners: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadRequest, match=said):
+        Runners(python_for="original", **runners).command(launch_of(tmp_path), {"PATH": "/bin"})
+
+
+# --- for all ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_operators_variables_win_over_all_others(tmp_path: Path) -> None:
+    entry(tmp_path / "runner.py")
+    chosen = {"PYTHONPATH": "/mine", "INSTANCE_ID": "x", "MORE": "y"}
+    given = {"PATH": "/bin", "PYTHONPATH": "/p", "INSTANCE_ID": ID}
+    for runners in (
+        Runners(environment=chosen),
+        Runners(
+            environment=chosen, python=tmp_path, python_for="original", python_interpreter=sys.executable
+        ),
+    ):
+        assert runners.command(launch_of(tmp_path), given).environment == {"PATH": "/bin", **chosen}
+
+
+def test_the_path_of_the_operator_is_where_node_is_looked_for(tmp_path: Path) -> None:
+    start = entry(tmp_path / "start-runner.js")
+    node = program(tmp_path / "programs", "node")
+    runners = Runners(node=start, environment={"PATH": str(tmp_path / "programs")})
+    assert runners.command(launch_of(tmp_path, "a.js"), {"PATH": "/gone"}).words[0] == node
+
+
+def test_the_settings_name_the_runners(tmp_path: Path) -> None:
+    tree = {
+        "dataDir": str(tmp_path),
+        "runners": {
+            "node": "/n",
+            "python": "~/p",
+            "pythonInterpreter": "python3.10",
+            "pythonFor": "original",
+        },
+        "runnerEnvs": {"A": "1"},
+    }
+    assert Runners.of(from_tree(tree, where="the test")) == Runners(
+        node=Path("/n"),
+        node_home=tmp_path / "node",
+        python=Path.home() / "p",
+        python_interpreter="python3.10",
+        python_for="original",
+        environment={"A": "1"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("tree", "key"),
+    [
+        ({"runners": {"pythonFor": "theirs"}}, "runners.pythonFor"),
+        ({"runners": {"node": 1}}, "runners.node"),
+        ({"runnerEnvs": {"A": 1}}, "runnerEnvs"),
+        ({"runnerEnvs": {"A=B": "1"}}, "runnerEnvs"),
+        ({"runnerEnvs": {"": "1"}}, "runnerEnvs"),
+        ({"runnerEnvs": {"A": "\0"}}, "runnerEnvs"),
+        ({"runnerEnvs": {"A": "\ud800"}}, "runnerEnvs"),
+    ],
+)
+def test_settings_that_no_runner_could_be_started_with_are_refused(tree: dict[str, Any], key: str) -> None:
+    with pytest.raises(SettingsError, match=f"'{key}' must be"):
+        from_tree(tree, where="the test")
+
+
+def test_null_is_no_runner() -> None:
+    assert (
+        from_tree({"runners": {"node": None, "python": None}, "runnerEnvs": {}}, where="the test")
+        == Settings()
+    )
