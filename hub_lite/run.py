@@ -2,17 +2,14 @@
 
 import asyncio
 import contextlib
-import os
-import select
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from runner.protocol.log_record import Level, LogRecord, decode_log
 from sequence_sdk.pack import pack
@@ -20,16 +17,19 @@ from sequence_sdk.pack import pack
 from .app import serve
 from .client import ClientError, HubClient, HubRefused
 from .settings import Settings
+from .standard_streams import (
+    StreamFailure,
+    content_type_for,
+    descriptor_of,
+    in_daemon_thread,
+    read_chunks,
+    write_all,
+)
 
-_READ_SIZE = 256 * 1024
 _STOP_TIMEOUT = 7.0  # seconds a Sequence has after the first Ctrl-C; a second one kills it
-_TEXT_SUFFIXES = {".txt", ".csv", ".tsv", ".log", ".md", ".json", ".xml", ".html", ".yaml", ".yml", ""}
-_NDJSON_SUFFIXES = {".ndjson", ".jsonl"}
 _GONE = 410
 _SIGNALLED = 128  # what shells add to the number of the signal that ended a program
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +42,9 @@ class RunOptions:
     input: Path | None = None  # None: standard input
     content_type: str | None = None
     hub: str | None = None  # URL; None: a hub of its own for the time being
+    token: str | None = None  # which that one asks for
     keep: bool = False
     verbose: bool = False
-
-
-class StreamFailure(Exception):
-    """A stream of this process cannot be read or written; ``str()`` of it says which and why."""
-
-    def __init__(self, what: str, error: OSError) -> None:
-        super().__init__(what, error)
-        self.what = what
-        self.error = error
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.error.strerror or self.error}"
 
 
 async def run(options: RunOptions) -> int:
@@ -110,7 +99,7 @@ async def _run(options: RunOptions, interrupts: Interrupts) -> int:
     async with AsyncExitStack() as stack:
         package = await _package(options.target, stack)
         url = await stack.enter_async_context(_own_hub()) if not options.hub else options.hub
-        client: HubClient = await stack.enter_async_context(HubClient(url))
+        client: HubClient = await stack.enter_async_context(HubClient(url, token=options.token))
         with _upload_progress(package) as progress:
             sequence_id = await client.upload(package, progress=progress)
         try:
@@ -118,7 +107,7 @@ async def _run(options: RunOptions, interrupts: Interrupts) -> int:
             interrupts.instance = Attached(client, instance_id, options)
             return await interrupts.instance.run()
         except HubRefused as error:
-            if "id" not in error.details:
+            if "instanceId" not in error.details:
                 raise
             return await _tell_why_it_did_not_start(client, error)
         finally:
@@ -130,10 +119,10 @@ async def _run(options: RunOptions, interrupts: Interrupts) -> int:
 
 async def _tell_why_it_did_not_start(client: HubClient, error: HubRefused) -> int:
     """Show what an Instance that ended before its Sequence ran has said, and return its exit status."""
-    instance_id = str(error.details["id"])
+    instance_id = str(error.details["instanceId"])
     async with client.read(instance_id, "stderr") as chunks:
         async for chunk in chunks:
-            await _in_daemon_thread(_write_all, _descriptor(sys.stderr), chunk)
+            await in_daemon_thread(write_all, descriptor_of(sys.stderr), chunk)
     terminated = (await client.instance(instance_id)).get("terminated") or {"exitcode": 1}
     _say_failed(error.message, terminated["exitcode"])
     return int(terminated["exitcode"])
@@ -178,13 +167,6 @@ def _upload_progress(package: Path) -> Iterator[Callable[[int], None] | None]:
         sys.stderr.flush()
 
 
-def content_type_for(path: Path | None) -> str:
-    """Return the content type of an input file by its ending; what is not known to be text is bytes."""
-    if path is None or path.suffix.lower() in _TEXT_SUFFIXES:
-        return "text/plain"
-    return "application/x-ndjson" if path.suffix.lower() in _NDJSON_SUFFIXES else "application/octet-stream"
-
-
 class Attached:
     """An Instance whose streams are connected to those of this process."""
 
@@ -205,7 +187,7 @@ class Attached:
             StreamFailure: the input could not be read, or the output not be written.
         """
         sender = asyncio.create_task(self._send_input())
-        stdout, stderr = _descriptor(sys.stdout), _descriptor(sys.stderr)
+        stdout, stderr = descriptor_of(sys.stdout), descriptor_of(sys.stderr)
         self._copies = [
             asyncio.create_task(self._copy("output", stdout, "standard output")),
             asyncio.create_task(self._copy("stdout", stderr, "standard error")),
@@ -275,23 +257,12 @@ class Attached:
 
     async def _input_chunks(self) -> AsyncIterator[bytes]:
         path = self._options.input
-        opened: int | None = None
         try:
-            if path is not None:
-                source = opened = await _in_daemon_thread(os.open, path, os.O_RDONLY)
-            elif sys.stdin is not None:
-                source = sys.stdin.fileno()
-                if sys.stdin.isatty():
-                    print("hub-lite: what you type is the input; Ctrl-D ends it", file=sys.stderr)
-            else:
-                return  # it was closed before we came
-            while chunk := await _in_daemon_thread(os.read, source, _READ_SIZE):
-                yield chunk
-        except OSError as error:
-            await self._fail(StreamFailure(f"--input {path}" if path else "standard input", error))
-        finally:
-            if opened is not None:
-                os.close(opened)
+            async with contextlib.aclosing(read_chunks(path, called=f"--input {path}")) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except StreamFailure as failure:
+            await self._fail(failure)
 
     # --- out --------------------------------------------------------------------------------------------------------
 
@@ -304,7 +275,7 @@ class Attached:
 
     async def _write(self, descriptor: int | None, name: str, chunk: bytes) -> bool:
         try:
-            await _in_daemon_thread(_write_all, descriptor, chunk)
+            await in_daemon_thread(write_all, descriptor, chunk)
         except BrokenPipeError:
             self._reader_gone = True
             await self._kill()
@@ -349,39 +320,3 @@ async def _nothing() -> AsyncIterator[bytes]:
     empty: tuple[bytes, ...] = ()
     for chunk in empty:
         yield chunk
-
-
-def _descriptor(stream: Any) -> int | None:
-    """Return the descriptor of a standard stream; None if it was closed before we came."""
-    return None if stream is None else int(stream.fileno())
-
-
-def _write_all(descriptor: int | None, chunk: bytes) -> None:
-    rest = memoryview(chunk if descriptor is not None else b"")
-    while rest and descriptor is not None:
-        try:
-            rest = rest[os.write(descriptor, rest) :]
-        except BlockingIOError:  # whoever shares it with us has made it so
-            select.select([], [descriptor], [])
-
-
-async def _in_daemon_thread(function: Callable[..., T], *args: Any) -> T:
-    """Call a function in a thread that holds up nobody: a read or a write of a pipe may never return."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
-
-    def settle(settle_answer: Callable[[Any], None], outcome: Any) -> None:
-        if not answer.done():
-            settle_answer(outcome)
-
-    def call() -> None:
-        try:
-            outcome: Any = function(*args)
-            settle_answer: Callable[[Any], None] = answer.set_result
-        except OSError as error:
-            outcome, settle_answer = error, answer.set_exception
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, settle_answer, outcome)
-
-    threading.Thread(target=call, name=f"hub-lite {function.__name__}", daemon=True).start()
-    return await answer

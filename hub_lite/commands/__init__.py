@@ -1,0 +1,1 @@
+"""The commands of ``hub-lite``: one that starts a hub, and those that operate one."""
