@@ -185,7 +185,7 @@ async def test_an_upload_that_its_client_breaks_off_leaves_nothing(
     address = urlsplit(hub.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.write(
-        f"POST {address.path}/sequence HTTP/1.1\r\nHost: x\r\nContent-Length: {len(GOOD)}\r\n\r\n".encode()
+        f"POST {address.path}/sequence HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(GOOD)}\r\n\r\n".encode()
         + GOOD[: len(GOOD) // 2]
     )
     await eventually(
@@ -198,20 +198,21 @@ async def test_an_upload_that_its_client_breaks_off_leaves_nothing(
 
 async def test_an_upload_whose_chunks_are_broken_is_refused(hub: HubProcess, leaves_nothing: None):
     address = urlsplit(hub.url)
-    head = f"POST {address.path}/sequence HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = f"POST {address.path}/sequence HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = await say(hub, head.encode() + b"5\r\nhello\r\nnot a size\r\n")
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400")), answer
 
 
-@pytest.mark.parametrize(
-    "content_type", ["application/json", "text/plain", "multipart/form-data; boundary=x"]
-)
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
 async def test_a_package_of_another_content_type_is_answered_415(
     talk: Talk, leaves_nothing: None, content_type: str
 ):
     answer = await talk.ask("POST", "/sequence", data=GOOD, headers={"Content-Type": content_type})
     assert (answer.status, answer.reason) == (415, "Invalid content-type")
-    assert answer.error == f"Content-Type must be application/octet-stream or absent, not {content_type}"
+    assert answer.error.startswith(
+        "Content-Type must be application/octet-stream or absent, or multipart/form-data"
+    )
+    assert answer.error.endswith(f"not {content_type}")
 
 
 async def test_a_package_without_content_type_is_taken(talk: Talk):
@@ -352,7 +353,7 @@ async def test_an_unknown_path_is_answered_404(talk: Talk):
         ("PUT", "/sequences", "GET, HEAD"),
         ("POST", "/version", "GET, HEAD"),
         ("GET", "/instance/x/_stop", "POST"),
-        ("PATCH", "/sequence/x", "DELETE, GET, HEAD"),
+        ("PATCH", "/sequence/x", "DELETE, GET, HEAD, PUT"),
         ("DELETE", "/instance/x/output", "GET, HEAD"),
     ],
 )
@@ -629,7 +630,7 @@ async def failed_start(talk: Talk, code: str, **options: Any) -> tuple[str, str]
     sequence_id = await talk.upload(code, **options)
     answer = await talk.ask("POST", f"/sequence/{sequence_id}/start", json={})
     assert (answer.status, answer.json["result"]) == (400, "error"), answer.body
-    instance = answer.json["id"]
+    instance = answer.json["instanceId"]
     assert (await talk.get(f"/instance/{instance}"))["status"] == "errored"
     return answer.error, (await talk.read(instance, "stderr")).decode()
 
@@ -675,10 +676,10 @@ async def test_a_module_that_ends_the_process_is_told_by_the_start(talk: Talk):
         ),
         (
             {"engines": {"node": ">=16"}, "main": "index.js"},
-            "no runner for language 'js' is installed on this hub",
+            "no runner for Node Sequences is installed on this hub: run `npm install --prefix",
         ),
-        ({"engines": {}, "main": "main.rb"}, "no runner for language 'rb' is installed on this hub"),
-        ({"engines": {}, "main": "main"}, "no runner for language 'unknown' is installed on this hub"),
+        ({"engines": {}, "main": "main.rb"}, "no runner for language 'rb' is known"),
+        ({"engines": {}, "main": "main"}, "no runner for language 'unknown' is known"),
     ],
     ids=["two engines", "node", "ruby", "unknown"],
 )

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from click.testing import CliRunner
 
+from hub_lite.cli import main
 from sequence_sdk.pack import pack
 
 from .harness import DEADLINE, HubProcess, eventually, hub_lite, lives, running_hub, talking_to
@@ -49,7 +51,8 @@ def nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.delenv("HUB_LITE_URL", raising=False)
+    for name in [one for one in os.environ if one.startswith("HUB_LITE")]:
+        monkeypatch.delenv(name)
     yield temporary
     assert list(temporary.iterdir()) == []
 
@@ -73,13 +76,21 @@ def test_help_names_every_command_and_each_has_help_of_its_own():
     overview = hub_lite("--help")
     assert (overview.returncode, overview.stderr) == (0, b"")
     commands = re.findall(r"^  ([a-z]+)  ", overview.stdout.decode().partition("Commands:")[2], re.MULTILINE)
-    assert {"run", "start"} <= set(commands)
+    assert {"config", "ps", "run", "start"} <= set(commands)
     assert "..." not in overview.stdout.decode().partition("Commands:")[2], "no sentence is cut off"
     for command in commands:
         for option in ("--help", "-h"):
-            shown = hub_lite(command, option)
-            assert (shown.returncode, shown.stderr) == (0, b"")
-            assert f" {command} [OPTIONS]" in shown.stdout.decode()
+            shown = CliRunner().invoke(main, [command, option], prog_name="hub-lite")
+            assert (shown.exit_code, shown.stderr) == (0, "")
+            assert shown.stdout.startswith(f"Usage: hub-lite {command} [OPTIONS]")
+
+
+def test_help_is_shown_at_once():
+    """What takes a second to import, the hub and its client, is imported where it is needed."""
+    heavy = ("aiohttp", "hub_lite.app", "hub_lite.client", "sequence_sdk.pack", "uvloop", "yaml")
+    program = "import sys, hub_lite.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout.split()
+    assert [name for name in heavy if name.encode() in loaded] == []
 
 
 def test_the_version_is_told():
@@ -94,8 +105,11 @@ def test_the_version_is_told():
     [
         (["rnu"], "No such command 'rnu'"),
         (["start", "--prot", "1"], "--port"),
-        (["start", "--port", "eighty"], "'eighty' is not a valid integer range"),
-        (["start", "--port", "70000"], "70000 is not in the range 0<=x<=65535"),
+        (
+            ["start", "--port", "eighty"],
+            "'--port': must be a port, a whole number from 0 to 65535, not 'eighty'",
+        ),
+        (["start", "--port", "70000"], "'--port': must be a port, a whole number from 0 to 65535, not 70000"),
         (["start", "extra"], "unexpected extra argument (extra)"),
         (["run"], "Missing argument 'TARGET'"),
         (["run", "no/such/folder"], "'no/such/folder' does not exist"),
@@ -120,10 +134,11 @@ def test_a_typing_error_is_named_with_where_to_find_help(words: list[str], why: 
             '{{"host": {{"id": "mine", "port": 0}}, "dataDir": "{data}", "timings": {{"startTimeout": 5000.5}}}}',
         ),
         ("hub.toml", 'dataDir = "{data}"\n[host]\nid = "mine"\nport = 0\n[timings]\nstartTimeout = 5000.5\n'),
+        ("hub.yaml", "dataDir: {data}\nhost:\n  id: mine\n  port: 0\ntimings: {{startTimeout: 5000.5}}\n"),
         ("dotted.json", '{{"host.id": "mine", "host.port": 0, "dataDir": "{data}"}}'),
     ],
 )
-async def test_settings_come_from_a_file_in_json_or_toml(tmp_path: Path, name: str, text: str):
+async def test_settings_come_from_a_file_in_json_toml_or_yaml(tmp_path: Path, name: str, text: str):
     (tmp_path / name).write_text(text.format(data=tmp_path / "data"))
     with started("--config", tmp_path / name) as hub:
         assert hub.stdout is not None
@@ -142,6 +157,52 @@ def test_an_option_wins_over_the_file(tmp_path: Path):
     with started("--config", file, "--port", "0", "--data-dir", tmp_path / "data") as hub:
         assert hub.stdout is not None
         assert hub.stdout.readline().startswith(b"hub-lite is ready at http://127.0.0.1:")
+
+
+async def test_variables_win_over_the_file_and_options_over_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = tmp_path / "hub.json"
+    file.write_text('{"host": {"port": 1, "id": "file"}, "dataDir": "/nowhere/at/all"}')
+    monkeypatch.setenv("HUB_LITE_CONFIG", str(file))
+    monkeypatch.setenv("HUB_LITE_PORT", "2")
+    monkeypatch.setenv("HUB_LITE_ID", "environment")
+    with started("--port", "0", "-D", tmp_path / "data") as hub:
+        assert hub.stdout is not None
+        async with talking_to(hub.stdout.readline().decode().split()[-1]) as talk:
+            sequence_id = await talk.upload("def run(context, input): pass\n")
+            assert (await talk.get(f"/sequence/{sequence_id}"))["location"] == "environment"
+
+
+def test_a_variable_that_nobody_knows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HUB_LITE_PROT", "8080")
+    refused = hub_lite("start", "--data-dir", tmp_path / "data")
+    assert (refused.returncode, refused.stdout) == (1, b"")
+    assert said(refused) == (
+        "hub-lite: environment: unknown variable 'HUB_LITE_PROT'; did you mean 'HUB_LITE_PORT'?\n"
+    )
+
+
+def test_an_option_of_transform_hub_that_makes_no_sense_here_is_explained():
+    refused = hub_lite("start", "--cpm-url", "manager:1")
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    assert said(refused).splitlines()[-1] == (
+        "Error: --cpm-url: this hub stands alone and connects to no manager: leave it out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "levels"),
+    [("--debug", {b"INFO"}), ("--log-level=INFO", {b"INFO"}), ("--log-level=error", set())],
+)
+def test_the_hub_logs_what_it_is_told_to(tmp_path: Path, option: str, levels: set[bytes]):
+    command = [*HUB_LITE, "start", "--port", "0", "-D", str(tmp_path / "data"), option]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as hub:
+        assert hub.stdout is not None
+        hub.stdout.readline()
+        hub.send_signal(signal.SIGTERM)
+        log = hub.communicate(timeout=DEADLINE)[1]
+    assert {line.split()[1] for line in log.splitlines()} == levels, log
 
 
 @contextlib.contextmanager

@@ -386,7 +386,8 @@ async def test_a_full_disk_is_answered_503_and_the_hub_works_on(tmp_path: Path, 
     noise = os.urandom(6 * MIB).hex()[: 6 * MIB]
     sent_too_long = make_package(ECHO, files={"noise": noise + noise})
     unpacks_too_long = make_package(ECHO, files={"noise": "0123456789" * MIB})
-    with running_hub(tmp_path, data_dir=small_disk / "data") as hub:
+    takes_all = {"HUB_LITE_REQUIREMENTS_FREE_SPACE": "0"}
+    with running_hub(tmp_path, data_dir=small_disk / "data", environment=takes_all) as hub:
         async with talking_to(hub.url) as talk:
             kept = await talk.upload(ECHO)
             files = hub.files()
