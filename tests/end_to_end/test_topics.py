@@ -329,3 +329,30 @@ async def _is_broken_off(reader: asyncio.StreamReader) -> bool:
     except ConnectionError:
         return True
     return tail != b"0\r\n\r\n"
+
+
+async def test_topics_that_a_result_names_at_run_time_are_connected(talk: Talk, topic: str):
+    await post(talk, topic, b"one\n", "text/plain")
+    instance = await talk.start(
+        f"""
+        class Result:
+            requires = "{topic}"
+            provides = "{topic}-out"
+            content_type = "text/plain"
+
+            def __init__(self, lines):
+                self._lines = lines
+
+            async def __aiter__(self):
+                async for line in self._lines:
+                    yield line.upper()
+
+        def run(context, input):
+            return Result(input)
+        """
+    )
+    async with asyncio.timeout(DEADLINE), talk.http.get(f"{talk.url}/topic/{topic}-out") as answer:
+        assert await answer.content.readline() == b"ONE\n"
+    info = await talk.get(f"/instance/{instance}")
+    assert (info["requires"], info["provides"]) == (topic, topic + "-out")
+    await talk.client.kill(instance)
