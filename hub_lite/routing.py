@@ -74,13 +74,14 @@ class Router:
         """Feed a topic to an Instance; one that has not said itself what it reads gets a prologue with the topic's type."""
         declared = bool(pang.requires)
         topic = self._topics.obtain(instance.requires, pang.content_type if declared else None)
+        topic.settled = True  # the Sequence has been told, or has told, what it reads
         self._inputs[instance.id] = self._pump(
             self._feed(topic, instance, prologue=not declared), f"topic {topic.name} to {instance.id}"
         )
 
     def _route_output(self, instance: Instance, content_type: str | None) -> None:
         known = self._topics.get(instance.provides)
-        wanted = content_type or (known.content_type if known else _DEFAULT_TYPE)
+        wanted = content_type or (known.content_type if known and known.settled else _DEFAULT_TYPE)
         topic = self._topics.obtain(instance.provides, wanted)
         self._outputs.add(instance.id)
         self._pump(self._collect(instance, topic), f"{instance.id} to topic {topic.name}")

@@ -66,6 +66,9 @@ class Topic:
         self.name = name
         self.content_type = content_type
         self.removed = False
+        self.settled = (
+            True  # not while only readers that named no type have come: the first who names one decides
+        )
         self._window = window
         self._turns = Turns()
 
@@ -84,7 +87,8 @@ class Topic:
         return self._window.open(offset)
 
     def producer(self) -> "Producer":
-        """Return a producer; use it as an async context manager."""
+        """Return a producer; use it as an async context manager. From now on the topic's type stays."""
+        self.settled = True
         return Producer(self, self._window, self._turns)
 
     def end_readers(self) -> None:
@@ -168,8 +172,11 @@ class Topics:
         wanted = check_content_type(content_type) if content_type else None
         topic = self._topics.get(check_name(name))
         if topic is None:
-            return self.create(name, wanted or DEFAULT_CONTENT_TYPE)
-        if wanted is not None and ContentType.parse(wanted) is not ContentType.parse(topic.content_type):
+            topic = self.create(name, wanted or DEFAULT_CONTENT_TYPE)
+            topic.settled = wanted is not None
+        elif wanted is not None and not topic.settled:
+            topic.content_type, topic.settled = wanted, True
+        elif wanted is not None and ContentType.parse(wanted) is not ContentType.parse(topic.content_type):
             raise TopicTypeMismatch(topic, wanted)
         return topic
 

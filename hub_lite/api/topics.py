@@ -5,7 +5,7 @@ from aiohttp import web
 from hub_lite.errors import BadRequest
 from hub_lite.topics import check_name
 
-from .answers import HUB, OCTETS, json_response, read_json, require_accept
+from .answers import HUB, JSON_TYPES, OCTETS, json_response, read_json, require_accept
 from .bodies import chunks
 from .readers import open_at, send_to_client
 
@@ -16,6 +16,7 @@ routes = web.RouteTableDef()
 @routes.get("/topis")  # as the seed reference spells it
 async def list_all(request: web.Request) -> web.Response:
     """List all topics."""
+    require_accept(request, *JSON_TYPES)
     return json_response(request.app[HUB].topics.describe())
 
 

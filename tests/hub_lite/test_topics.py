@@ -46,6 +46,22 @@ def test_without_a_type_a_topic_is_ndjson_or_what_it_is():
         book.obtain("b", "application/x-ndjson")
 
 
+def test_a_reader_that_names_no_type_leaves_it_to_the_first_who_names_one():
+    book = topics()
+    topic = book.obtain("a", None)
+    assert book.obtain("a", "text/plain") is topic
+    assert topic.content_type == "text/plain"
+    with pytest.raises(TopicTypeMismatch):
+        book.obtain("a", "application/octet-stream")
+
+
+def test_a_producer_that_names_no_type_settles_the_default():
+    book = topics()
+    book.obtain("a", None).producer()
+    with pytest.raises(TopicTypeMismatch, match="is application/x-ndjson"):
+        book.obtain("a", "text/plain")
+
+
 def test_a_topic_is_made_once_and_removed_once():
     book = topics()
     book.create("a", "text/plain")
