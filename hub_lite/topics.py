@@ -119,13 +119,17 @@ class Producer:
             self._window.write(b"\n")
         self._turn.end()
 
-    async def write(self, chunk: bytes) -> None:
-        """Send bytes; wait while the slowest reader is behind, or while there is no reader and the window is full.
+    async def write(self, chunk: bytes, *, ends: bool = True) -> None:
+        """Send bytes, of octets the end of a message or not.
+
+        It waits while the slowest reader is behind, or while there is no reader and the window is full.
 
         Raises:
             Gone: the topic was removed.
         """
-        async with self._turn.writing(chunk):
+        if not chunk and self._topic.lines:
+            return  # the end of a request's chunk says nothing about lines
+        async with self._turn.writing(chunk, ends=ends):
             await self._window.wait_room()
             if self._window.ended:
                 raise Gone(f"topic {self._topic.name} was removed")

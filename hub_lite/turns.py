@@ -15,7 +15,7 @@ class Turns:
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     def turn(self, *, lines: bool) -> "Turn":
-        """Return a writer's turn. With ``lines`` it is kept until a line is whole, otherwise for one chunk."""
+        """Return a writer's turn. With ``lines`` it is kept until a line is whole, otherwise until a message is said to end."""
         return Turn(self, lines=lines)
 
     async def take(self, turn: "Turn") -> None:
@@ -64,12 +64,12 @@ class Turn:
     def __init__(self, turns: Turns, *, lines: bool) -> None:
         self._turns = turns
         self._lines = lines
-        self._chunk = b""
+        self._ends = True  # what is written ends a message
         self.resting = False  # has the turn, but writes nothing at the moment
 
-    def writing(self, chunk: bytes) -> "Turn":
-        """Say what is to be written."""
-        self._chunk = chunk
+    def writing(self, chunk: bytes, *, ends: bool = True) -> "Turn":
+        """Say what is to be written and, of what has no lines, whether it ends a message."""
+        self._ends = chunk.endswith(b"\n") if self._lines else ends
         return self
 
     def end(self) -> None:
@@ -82,5 +82,5 @@ class Turn:
 
     async def __aexit__(self, *_: object) -> None:
         self.resting = True
-        if not self._lines or self._chunk.endswith(b"\n"):
+        if self._ends:
             self._turns.give_back(self)

@@ -1,12 +1,14 @@
 """Bodies of requests, to their last byte. What has to be known of aiohttp's insides for that is known here only."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from .answers import HUB
+
+T = TypeVar("T")
 
 
 async def chunks(request: web.Request) -> AsyncIterator[bytes]:
@@ -18,18 +20,27 @@ async def chunks(request: web.Request) -> AsyncIterator[bytes]:
     Raises:
         ConnectionError, web.RequestPayloadError: the client went away, or broke the rules, before its body was whole.
     """
-    content = request.content
+    while chunk := await _whole(request, request.content.readany):
+        yield chunk
+
+
+async def pieces(request: web.Request) -> AsyncIterator[tuple[bytes, bool]]:
+    """Yield a body as ``chunks`` does, each piece with whether it ends a chunk of the request.
+
+    A body of announced length has no chunks: its pieces end none.
+    """
+    while not request.content.at_eof():  # asked first: of a request without a body there is no last piece
+        yield await _whole(request, request.content.readchunk)
+
+
+async def _whole(request: web.Request, read: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
-            chunk = await content.readany()
+            return await read()
         except (ConnectionError, web.RequestPayloadError):
-            if not content.is_eof():
+            if not request.content.is_eof():
                 raise
-            content._exception = None
-            continue
-        if not chunk:
-            return
-        yield chunk
+            request.content._exception = None  # the reader would rather say that the client is gone
 
 
 async def outlive_client(request: web.Request, work: Coroutine[Any, Any, None]) -> None:

@@ -6,7 +6,7 @@ from hub_lite.errors import BadRequest
 from hub_lite.topics import check_name
 
 from .answers import HUB, JSON_TYPES, OCTETS, json_response, read_json, require_accept
-from .bodies import chunks
+from .bodies import outlive_client, pieces
 from .readers import open_at, send_to_client
 
 routes = web.RouteTableDef()
@@ -58,11 +58,15 @@ async def send(request: web.Request) -> web.Response:
         check_name(request.match_info["name"]), request.headers.get("Content-Type", "").strip()
     )
     end = request.headers.get("x-end-stream", "").strip().lower() == "true"
-    async with topic.producer() as producer:
-        async for chunk in chunks(request):
-            await producer.write(chunk)
-    if end and hub.settings.topics_end_stream == "readers":
-        topic.end_readers()
+
+    async def take() -> None:
+        async with topic.producer() as producer:
+            async for piece, ends in pieces(request):
+                await producer.write(piece, ends=ends)
+        if end and hub.settings.topics_end_stream == "readers":
+            topic.end_readers()
+
+    await outlive_client(request, take())
     return json_response({}, status=200 if end else 202)
 
 
