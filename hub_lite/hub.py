@@ -83,7 +83,8 @@ class Hub:
         self._sequences: dict[str, StoredSequence] = {}
         self._instances: dict[str, Instance] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
-        self._works: set[asyncio.Task[Any]] = set()
+        self._works: set[asyncio.Task[Any]] = set()  # done to their end
+        self._feeds: set[asyncio.Task[Any]] = set()  # given up at the end
         self.topics = Topics(
             lambda: Window(settings.window_bytes, lossless=True, stall_timeout=settings.stall_timeout)
         )
@@ -127,7 +128,9 @@ class Hub:
             timeout = self.settings.shutdown_timeout
             await asyncio.gather(*(one.stop(timeout, can_keep_alive=False) for one in living))
         self.kill_all()
-        while unfinished := {*self._lives.values(), *self._works}:
+        for feed in self._feeds:
+            feed.cancel()  # it may wait for a client, or for a reader of a topic, who never comes
+        while unfinished := {*self._lives.values(), *self._works, *self._feeds}:
             await asyncio.wait(unfinished)
         for instance_id in list(self._instances):
             self._remove(instance_id)
@@ -147,15 +150,18 @@ class Hub:
                 instance.kill()
 
     def keep(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Return a task that the hub keeps: it ends before the hub is closed."""
+        """Return a task that passes a stream on; the hub keeps it, also when nobody waits for it, and cancels it at its end."""
         task = asyncio.create_task(work)
-        self._works.add(task)
-        task.add_done_callback(self._works.discard)
+        self._feeds.add(task)
+        task.add_done_callback(self._feeds.discard)
         return task
 
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
         """Do work to its end, also if the client that asked for it goes away half-way."""
-        return await asyncio.shield(self.keep(work))
+        task = asyncio.create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
+        return await asyncio.shield(task)
 
     def _choose_socket_path(self) -> Path:
         path = self.settings.data_dir.absolute() / "runners.sock"

@@ -356,3 +356,26 @@ async def test_topics_that_a_result_names_at_run_time_are_connected(talk: Talk, 
     info = await talk.get(f"/instance/{instance}")
     assert (info["requires"], info["provides"]) == (topic, topic + "-out")
     await talk.client.kill(instance)
+
+
+async def test_a_hub_ends_although_senders_wait_for_readers_and_clients_hold_their_bodies_open(
+    tmp_path_factory: pytest.TempPathFactory, topic: str
+):
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"first\n"
+        await asyncio.Event().wait()
+
+    with running_hub(tmp_path_factory.mktemp("hub")) as hub:
+        async with talking_to(hub.url) as talk:
+            instance = await talk.start(ECHO)
+            full = asyncio.create_task(post(talk, topic, b"x" * 8_000_000, "application/octet-stream"))
+            held = asyncio.create_task(post(talk, topic + "-held", endless()))
+            fed = asyncio.create_task(
+                talk.client.send(instance, "input", endless(), content_type="text/plain", end=False)
+            )
+            async with talk.client.read(instance, "output") as chunks:
+                assert await anext(chunks) == b"first\n"
+            assert await asyncio.to_thread(hub.end) == 0
+            for sending in (full, held, fed):
+                with pytest.raises(Exception):  # noqa: B017, PT011 - how the client hears of it is its own affair
+                    await sending
