@@ -48,6 +48,7 @@ class ProcessAdapter:
         command = self._runners.command(launch, runner_environment(os.environ, launch.environment))
         words = list(command.words)
         early_log: Path | None = None
+        stdin_reader, stdin_writer = os.pipe() if command.open_stdin else (None, None)
         crash_reader, crash_writer = os.pipe()
         try:
             if command.early_log:
@@ -55,7 +56,7 @@ class ProcessAdapter:
                 words.append(str(early_log))
             child = await asyncio.create_subprocess_exec(
                 *words,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.DEVNULL if stdin_reader is None else stdin_reader,
                 stdout=crash_writer,
                 stderr=crash_writer,
                 cwd=launch.sequence.directory,
@@ -64,6 +65,8 @@ class ProcessAdapter:
             )
         except BaseException as error:
             os.close(crash_reader)
+            if stdin_writer is not None:
+                os.close(stdin_writer)
             if early_log is not None:
                 early_log.unlink(missing_ok=True)
             if not isinstance(error, OSError):
@@ -71,7 +74,9 @@ class ProcessAdapter:
             raise Unavailable(f"the runner could not be started: {error.strerror or error}") from error
         finally:
             os.close(crash_writer)
-        return ChildProcess(child, crash_reader, early_log)
+            if stdin_reader is not None:
+                os.close(stdin_reader)
+        return ChildProcess(child, crash_reader, early_log, stdin_writer)
 
 
 def _new_file() -> Path:
@@ -85,9 +90,14 @@ class ChildProcess:
     """A runner that is a child of the hub."""
 
     def __init__(
-        self, child: asyncio.subprocess.Process, crash_reader: int, early_log: Path | None = None
+        self,
+        child: asyncio.subprocess.Process,
+        crash_reader: int,
+        early_log: Path | None = None,
+        stdin_writer: int | None = None,
     ) -> None:
         self._child = child
+        self._stdin_writer = stdin_writer
         self._early_log = early_log
         self._early = b""
         self._ended = asyncio.ensure_future(child.wait())
@@ -120,11 +130,14 @@ class ChildProcess:
         return self._early + bytes(self._crash)
 
     def close(self) -> None:
-        """Close the pipe and remove the early log; safe to call twice."""
+        """Close the pipes and remove the early log; safe to call twice."""
         if self._early_log is not None:
             self._read_early_log()
             self._early_log.unlink(missing_ok=True)
             self._early_log = None
+        if self._stdin_writer is not None:
+            os.close(self._stdin_writer)
+            self._stdin_writer = None
         self._close_pipe()
 
     def _close_pipe(self) -> None:

@@ -22,11 +22,16 @@ _SITE = "__pypackages__"  # where both a package and an installed runner keep wh
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How a runner is started. With ``early_log`` the path of a file is added, for what it says before it is connected."""
+    """How a runner is started.
+
+    With ``early_log`` the path of a file is added, for what it says before it is connected. With ``open_stdin`` its real
+    stdin is silent and never ends; otherwise it has ended.
+    """
 
     words: tuple[str, ...]
     environment: Mapping[str, str]
     early_log: bool = False
+    open_stdin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,8 @@ class Runners:
             raise BadRequest(
                 "Node Sequences need Node.js, and there is no `node` on the PATH of this hub: install it"
             )
-        return Command((program, str(entry)), environment)
+        # the Node runner puts what comes over its link in front of its real stdin, which must not have ended by then
+        return Command((program, str(entry)), environment, open_stdin=True)
 
     def _node_entry(self) -> Path:
         if self.node is not None:

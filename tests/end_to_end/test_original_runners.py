@@ -219,7 +219,7 @@ async def test_a_node_sequence_reads_its_stdin(talk: Talk):
         };
     """
     instance = await talk.start(code, **NODE)
-    await talk.send(instance, b"from outside", "application/octet-stream", stream="stdin", end=False)
+    await talk.send(instance, b"from outside", "application/octet-stream", stream="stdin")
     assert await read_soon(talk, instance) == b"from outside"
     await kill(talk, instance)
 

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from hub_lite.adapters.process import ChildProcess, ProcessAdapter, runner_environment
-from hub_lite.adapters.runners import Runners
+from hub_lite.adapters.runners import Command, Runners
 from hub_lite.errors import BadRequest, Unavailable
 from hub_lite.hub import Hub
 from hub_lite.instances import StartPayload
@@ -351,3 +351,25 @@ async def test_arguments_beyond_what_a_variable_holds_come_with_the_pong(
         assert instance.terminated == {"exitcode": 0, "reason": "Instance completed"}
     finally:
         await hub.close()
+
+
+class SilentRunners(Runners):
+    """Runs a program that tells whether its real stdin has something to say: an end, for one."""
+
+    CODE = "import select; print(bool(select.select([0], [], [], 0)[0]))"
+
+    def command(self, launch: Launch, environment: Mapping[str, str]) -> Command:
+        return Command(
+            (sys.executable, "-c", self.CODE), environment, open_stdin="NODE" in launch.environment
+        )
+
+
+@pytest.mark.parametrize(("environment", "has_ended"), [({"NODE": "1"}, False), ({}, True)])
+async def test_the_real_stdin_stays_open_for_a_runner_that_needs_it_so(
+    nothing_left: None, tmp_path: Path, environment: dict[str, str], has_ended: bool
+) -> None:
+    launch = Launch(ID, sequence_in(tmp_path), environment)
+    process = await ProcessAdapter(SilentRunners()).launch(launch)
+    assert await said(process) == f"{has_ended}\n"
+    process.close()
+    process.close()
