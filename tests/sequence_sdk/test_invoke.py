@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sequence_sdk import ContentType, Context, Input, sequence
+from sequence_sdk import ContentType, Context, Stream, sequence
 from sequence_sdk._invoke import ThreadedOutputs, call, outputs
 from sequence_sdk.spec import CLASSIC, SequenceSpec, spec_of
 
@@ -220,7 +220,7 @@ async def test_the_input_itself_is_a_result():
     async def next_batch():
         return next(batches, None)
 
-    assert await run(lambda stream: stream, input=Input(next_batch)) == ["a", "b"]
+    assert await run(lambda stream: stream, input=Stream.from_batches(next_batch)) == ["a", "b"]
 
 
 async def test_nothing_is_no_item():
@@ -358,7 +358,7 @@ async def test_a_generator_reads_the_input_with_a_plain_loop():
         for line in input:
             yield line.upper()
 
-    assert await run(shout, input=Input(next_batch)) == ["A", "B", "C"]
+    assert await run(shout, input=Stream.from_batches(next_batch)) == ["A", "B", "C"]
 
 
 async def test_a_slow_consumer_bounds_how_far_a_generator_is_ahead():

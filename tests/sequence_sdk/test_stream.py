@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sequence_sdk import BadInput, Input, InputUsedInLoop
+from sequence_sdk import BadInput, InputUsedInLoop, Stream
 
 END = object()
 
@@ -32,7 +32,7 @@ class Source:
 
 
 def stream(*batches):
-    return Input(Source(*batches).next_batch)
+    return Stream.from_batches(Source(*batches).next_batch)
 
 
 async def rest(input):
@@ -67,7 +67,7 @@ async def test_a_second_loop_goes_on_where_the_first_was_left():
 
 async def test_the_end_stays_the_end_and_nobody_is_asked_again():
     source = Source([1])
-    input = Input(source.next_batch)
+    input = Stream.from_batches(source.next_batch)
     assert await rest(input) == [1]
     asked = source.asked
     assert await rest(input) == []
@@ -97,7 +97,7 @@ async def test_two_tasks_that_read_at_once_get_distinct_items():
 
 async def test_a_wait_that_times_out_loses_no_item():
     queue = asyncio.Queue()
-    input = Input(queue.get)
+    input = Stream.from_batches(queue.get)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(anext(input), 0.001)
     queue.put_nowait([1, 2])
@@ -108,7 +108,7 @@ async def test_a_wait_that_times_out_loses_no_item():
 
 async def test_a_cancelled_wait_lets_the_next_reader_wait_in_its_place():
     queue = asyncio.Queue()
-    input = Input(queue.get)
+    input = Stream.from_batches(queue.get)
 
     async def read():
         return await anext(input)
@@ -125,7 +125,7 @@ async def test_a_cancelled_wait_lets_the_next_reader_wait_in_its_place():
 def test_no_cancelled_wait_ever_loses_or_doubles_an_item(steps):
     async def play():
         queue = asyncio.Queue()
-        input = Input(queue.get)
+        input = Stream.from_batches(queue.get)
         readers, fed = [], 0
 
         async def read():
@@ -220,14 +220,14 @@ async def test_a_plain_loop_in_the_event_loop_is_refused_with_the_way_out():
 
 async def test_nothing_is_asked_for_before_a_plain_loop_begins():
     source = Source([1])
-    items = map(str, Input(source.next_batch))  # an author may return this, for a thread to run
+    items = map(str, Stream.from_batches(source.next_batch))  # an author may return this, for a thread to run
     assert source.asked == 0
     assert await asyncio.to_thread(list, items) == ["1"]
 
 
 def test_an_input_made_outside_of_a_loop_is_bound_to_one():
     input = stream([1, 2])
-    with pytest.raises(RuntimeError, match=r"no event loop feeds this Input.*bind\(\) it"):
+    with pytest.raises(RuntimeError, match=r"no event loop feeds this stream.*bind\(\) it"):
         list(input)
     loop = asyncio.new_event_loop()
     input.bind(loop)
