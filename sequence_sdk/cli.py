@@ -20,19 +20,27 @@ _INTERRUPTED: Final = 130  # what shells say of a program that Ctrl-C ended
 @click.option(
     "-o", "--output", metavar="FILE", help="Where the package goes; - is standard output. [DIR.tar.gz]"
 )
+@click.option(
+    "--no-schema", is_flag=True, help="Do not import the Sequence to describe what it takes and gives."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors on standard error.")
 @click.version_option(package_name="hub-lite", prog_name=_PROGRAM)
 @click.pass_context
-def main(context: click.Context, directory: Path, output: str | None, *, quiet: bool) -> None:
+def main(
+    context: click.Context, directory: Path, output: str | None, *, no_schema: bool, quiet: bool
+) -> None:
     """Pack the Sequence in DIR, a folder with a package.json, for a hub to run.
 
     The path of the package goes to standard output, what is in it to standard error. Caches, virtual environments and
-    the folders of version control stay out, and what a .siignore in DIR names.
+    the folders of version control stay out, and what a .siignore in DIR names. A Python Sequence marked @sequence is imported
+    for the JSON Schemas of what it takes and gives, which go into the packed package.json.
     """
     try:
-        result = _pack_to(directory, output)
+        result = _pack_to(directory, output, describe=not no_schema)
         if not quiet:
             click.echo(_summary(result), err=True)
+            if result.no_schema:
+                click.echo(f"no schema: {result.no_schema}", err=True)
         if result.path is not None and result.path.is_file():  # /dev/stdout has the archive already
             click.echo(os.fsencode(result.path))
     except PackError as error:
@@ -46,18 +54,18 @@ def main(context: click.Context, directory: Path, output: str | None, *, quiet: 
         context.exit(_INTERRUPTED)
 
 
-def _pack_to(directory: Path, output: str | None) -> PackResult:
+def _pack_to(directory: Path, output: str | None, *, describe: bool) -> PackResult:
     if output is None:
-        return pack(directory)
+        return pack(directory, describe=describe)
     if output != "-":
-        return pack(directory, Path(output))
+        return pack(directory, Path(output), describe=describe)
     if os.isatty(_STDOUT):
         raise click.UsageError(
             "a package is no text for a terminal; redirect standard output, or name a file with -o"
         )
     # Unbuffered: bytes held back would be written at exit, which blocks or fails when the reader is gone.
     with FileIO(_STDOUT, "wb", closefd=False) as stdout:
-        return pack(directory, stdout)
+        return pack(directory, stdout, describe=describe)
 
 
 def _summary(result: PackResult) -> str:

@@ -18,7 +18,7 @@ MAX_MANIFEST_BYTES: Final = 1024 * 1024  # a manifest is read whole, by a hub fo
 
 _BOM: Final = b"\xef\xbb\xbf"
 _PORT: Final = re.compile(r"[0-9]{3,5}/(?:tcp|udp)")
-_MAX_ARGS_DEPTH: Final = 64  # far below the depth at which JSON encoders give up
+_MAX_DEPTH: Final = 64  # far below the depth at which JSON encoders give up
 _INTEGERS: Final = (-(2**63), 2**64 - 1)  # what every JSON encoder we use can write
 _MAX_SHOWN: Final = 60  # characters of a wrong value that a message repeats
 
@@ -82,6 +82,7 @@ class Manifest:
     repository: str | Mapping[str, str] = ""
     args: tuple[Any, ...] = ()
     ports: tuple[str, ...] = ()
+    schema: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_mapping(cls, obj: object) -> Self:
@@ -103,6 +104,7 @@ class Manifest:
             repository=_repository(obj),
             args=_args(obj),
             ports=_ports(obj),
+            schema=_schema(obj),
         )
 
     @property
@@ -131,6 +133,7 @@ class Manifest:
             "args": list(self.args),
             "repository": self.repository if isinstance(self.repository, str) else dict(self.repository),
             "config": {"ports": list(self.ports)} if self.ports else {},
+            "schema": dict(self.schema),
         }
         return {key: value for key, value in config.items() if value}
 
@@ -265,12 +268,27 @@ def _repository(obj: Mapping[str, Any]) -> str | dict[str, str]:
 def _args(obj: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return what documents the arguments: any JSON, as long as a hub can write it into an answer again."""
     args = _list(obj, "args")
-    # The key stays that of the argument: keys that grew with the depth could fill the memory of a hub.
-    unchecked: list[tuple[str, Any, int]] = [(f"args[{at}]", value, 1) for at, value in enumerate(args)]
+    _check_json([(f"args[{at}]", value) for at, value in enumerate(args)])
+    return tuple(args)
+
+
+def _schema(obj: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what documents input, output, arguments and configuration: JSON Schemas, which nobody here looks into."""
+    schema = _object(_object(obj, "scramjet"), "schema", "scramjet.schema")
+    for name in schema:
+        _checked_text(name, "scramjet.schema")
+    _check_json([(f"scramjet.schema.{name}", value) for name, value in schema.items()])
+    return schema
+
+
+def _check_json(values: list[tuple[str, Any]]) -> None:
+    """Check that values are JSON that a hub can write into an answer again; each has the key that an error names."""
+    # The key stays that of the value: keys that grew with the depth could fill the memory of a hub.
+    unchecked: list[tuple[str, Any, int]] = [(key, value, 1) for key, value in values]
     while unchecked:
         key, value, depth = unchecked.pop()
-        if depth > _MAX_ARGS_DEPTH:
-            raise ManifestFieldError(key, _show(value), f"nested at most {_MAX_ARGS_DEPTH} levels deep")
+        if depth > _MAX_DEPTH:
+            raise ManifestFieldError(key, _show(value), f"nested at most {_MAX_DEPTH} levels deep")
         match value:
             case None | bool():
                 pass
@@ -290,7 +308,6 @@ def _args(obj: Mapping[str, Any]) -> tuple[Any, ...]:
                 unchecked += [(key, item, depth + 1) for item in value.values()]
             case _:
                 raise ManifestFieldError(key, _show(value), "a JSON value")
-    return tuple(args)
 
 
 def _ports(obj: Mapping[str, Any]) -> tuple[str, ...]:

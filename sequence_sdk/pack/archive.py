@@ -127,6 +127,12 @@ class _Archive:
         self._feed(_header(entry.name, tarfile.DIRTYPE, 0o755, 0))
 
     def add_file(self, entry: PackedFile, total: int, progress: Progress | None) -> None:
+        if entry.content is not None:
+            self._feed(_header(entry.name, tarfile.REGTYPE, 0o644, len(entry.content)))
+            self._feed(entry.content)
+            self._feed(bytes(-len(entry.content) % tarfile.BLOCKSIZE))
+            self._tell(entry.name, len(entry.content), total, progress)
+            return
         try:
             file = entry.path.open("rb", buffering=0)
         except OSError as error:
@@ -142,13 +148,16 @@ class _Archive:
                 block = _read(file, entry, min(left, _BLOCK))
                 self._feed(block)
                 left -= len(block)
-                self._read_bytes += len(block)
-                if progress is not None:
-                    progress(entry.name, self._read_bytes, total)
+                self._tell(entry.name, len(block), total, progress)
             after = os.fstat(file.fileno())
             if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                 raise FileChanged(entry.path)
         self._feed(bytes(-before.st_size % tarfile.BLOCKSIZE))
+
+    def _tell(self, name: str, count: int, total: int, progress: Progress | None) -> None:
+        self._read_bytes += count
+        if progress is not None:
+            progress(name, self._read_bytes, total)
 
     def finish(self) -> ArchiveFacts:
         end = 2 * tarfile.BLOCKSIZE

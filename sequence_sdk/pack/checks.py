@@ -80,7 +80,7 @@ def check_main(manifest: Manifest, directory: Path, selection: Selection) -> Non
         for name in names:
             if f"{name}/".startswith(f"{out.name}/") and os.path.isfile(directory / name):  # noqa: PTH113 - never raises
                 raise MainLeftOut(path, manifest.main, out.rule)
-    authors = sorted(name for name in files if _is_authors(name) and name != MANIFEST_NAME)
+    authors = sorted(name for name in files if is_authors(name) and name != MANIFEST_NAME)
     near = difflib.get_close_matches(manifest.main, authors, n=3)
     raise MainNotFound(path, manifest.main, tuple(near))
 
@@ -99,7 +99,7 @@ def check_sources(manifest: Manifest, selection: Selection) -> None:
     faults = []
     for entry in selection.entries:
         is_python = entry.name.endswith(".py") or entry.name == manifest.main
-        if is_python and not entry.is_folder and _is_authors(entry.name):
+        if is_python and not entry.is_folder and is_authors(entry.name):
             fault = _fault(entry)
             if fault is not None:
                 faults.append(fault)
@@ -107,7 +107,8 @@ def check_sources(manifest: Manifest, selection: Selection) -> None:
         raise SourceErrors(tuple(faults))
 
 
-def _is_authors(name: str) -> bool:
+def is_authors(name: str) -> bool:
+    """Tell whether a file of a package is the author's own, and not part of a dependency."""
     return DEPENDENCY_FOLDERS.isdisjoint(name.split("/"))
 
 

@@ -14,6 +14,7 @@ from .ignore import IgnoreRule, default_rule, read_ignore_rules
 
 OUTPUT_RULE: Final = "being the archive itself"
 FileId = tuple[int, int]  # device and inode: two names of one file have the same
+Content = bytes
 
 _KINDS: Final = {
     stat.S_IFSOCK: "socket",
@@ -25,12 +26,16 @@ _KINDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class PackedFile:
-    """A file, or an empty folder, that goes into the package; ``name`` is its path in there, with ``/``."""
+    """A file, or an empty folder, that goes into the package; ``name`` is its path in there, with ``/``.
+
+    ``content`` is what goes in instead of what the file holds.
+    """
 
     name: str
     path: Path
     bytes: int = 0
     is_folder: bool = False
+    content: Content | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import tarfile
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,3 +183,72 @@ def test_a_path_that_is_not_utf8_is_printed_as_it_is(demo):
     ran = subprocess.run([*COMMAND, folder], capture_output=True, check=True)
     assert ran.stdout == os.fsencode(folder) + b".tar.gz\n"
     assert b"demo\\xe9.tar.gz: 2 files" in ran.stderr
+
+
+# What a process of its own shows above, in this one: descriptor 1 is exchanged while the command runs.
+
+
+@contextmanager
+def stdout_is(descriptor: int | None):
+    """Put a descriptor, or none at all, in the place of standard output."""
+    saved = os.dup(1)
+    try:
+        if descriptor is None:
+            os.close(1)
+        else:
+            os.dup2(descriptor, 1)
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def test_an_archive_on_stdout_is_not_followed_by_a_path(demo, tmp_path):
+    with (tmp_path / "taken").open("wb") as taken, stdout_is(taken.fileno()):
+        ran = run(demo, "-o", "-")
+    assert (ran.exit_code, ran.stdout) == (0, "")
+    assert ran.stderr.startswith("standard output: 2 files, ")
+    assert (tmp_path / "taken").read_bytes() == pack(demo).path.read_bytes()
+
+
+def test_a_standard_output_that_is_closed_is_a_sentence(demo):
+    with stdout_is(None):
+        ran = run(demo, "-o", "-")
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert ran.stderr == "scramjet-pack: standard output cannot be written: Bad file descriptor\n"
+
+
+def test_a_terminal_is_told_to_redirect(demo):
+    ours, theirs = pty.openpty()
+    try:
+        with stdout_is(theirs):
+            ran = run(demo, "-o", "-")
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert ran.exit_code == 2
+    assert "redirect standard output, or name a file with -o" in " ".join(ran.stderr.split())
+
+
+def test_an_interrupt_while_packing_exits_with_130(demo, monkeypatch):
+    def interrupted(*_places: object, **_options: object):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sequence_sdk.cli.pack", interrupted)
+    ran = run(demo)
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (130, "", "scramjet-pack: interrupted\n")
+
+
+def test_the_largest_unit_is_the_gibibyte(demo, monkeypatch):
+    facts = replace(pack(demo), unpacked_bytes=5000 * 1024**3, packed_bytes=3 * 1024**3 // 2, files=("a",))
+    monkeypatch.setattr("sequence_sdk.cli.pack", lambda *_places, **_options: facts)
+    assert ": 1 file, 5000.0 GiB packed into 1.5 GiB, sha256 " in run(demo).stderr
+
+
+def test_what_keeps_a_sequence_from_being_described_is_one_line_more(demo):
+    (demo / "main.py").write_text("import sequence_sdk, gone_from_here\n")
+    ran = run(demo)
+    assert ran.exit_code == 0
+    assert ran.stderr.endswith("\nno schema: ModuleNotFoundError: No module named 'gone_from_here'\n")
+    assert run("-q", demo).stderr == ""
+    assert len(run("--no-schema", demo).stderr.splitlines()) == 1

@@ -39,7 +39,11 @@ def test_every_field_that_is_known_is_read():
         keywords=["a", "b"],
         repository="git@example.org:x",
         args=[{"name": "limit"}, 3, None],
-        scramjet={"config": {"ports": ["8080/tcp", "514/udp"]}, "image": "ignored"},
+        scramjet={
+            "config": {"ports": ["8080/tcp", "514/udp"]},
+            "schema": {"input": {"type": "string"}},
+            "image": "ignored",
+        },
     )
     assert full == Manifest(
         main="src/main.py",
@@ -52,6 +56,7 @@ def test_every_field_that_is_known_is_read():
         repository="git@example.org:x",
         args=({"name": "limit"}, 3, None),
         ports=("8080/tcp", "514/udp"),
+        schema={"input": {"type": "string"}},
     )
 
 
@@ -65,7 +70,7 @@ def test_the_config_has_the_fields_that_a_hub_answers_with():
         keywords=["k"],
         args=[{"name": "a"}],
         repository={"type": "git", "url": "u", "more": 1},
-        scramjet={"config": {"ports": ["8080/tcp"]}},
+        scramjet={"config": {"ports": ["8080/tcp"]}, "schema": {"output": {}, "args": [1.5, None, True]}},
     ).to_config()
     assert config == {
         "entrypointPath": "main.py",
@@ -79,6 +84,7 @@ def test_the_config_has_the_fields_that_a_hub_answers_with():
         "args": [{"name": "a"}],
         "repository": {"type": "git", "url": "u"},
         "config": {"ports": ["8080/tcp"]},
+        "schema": {"output": {}, "args": [1.5, None, True]},
     }
 
 
@@ -106,6 +112,7 @@ def test_null_is_the_same_as_absent(key):
 
 def test_null_inside_scramjet_is_the_same_as_absent():
     assert manifest(scramjet={"config": None}) == manifest(scramjet={"config": {"ports": None}}) == manifest()
+    assert manifest(scramjet={"schema": None}) == manifest()
 
 
 def test_unknown_fields_are_left_aside():
@@ -244,11 +251,21 @@ def test_a_wrong_value_is_shown_short_and_on_one_line():
         ("[" * 66 + "]" * 66, "nested at most 64 levels deep"),
     ],
 )
-def test_args_that_no_hub_could_answer_with_are_refused(args, expected):
+def test_args_and_schemas_that_no_hub_could_answer_with_are_refused(args, expected):
     with pytest.raises(ManifestFieldError) as caught:
         parse_manifest(b'{"main": "m", "args": %b}' % args.encode())
     assert caught.value.key == "args[0]"
     assert caught.value.expected == expected
+    with pytest.raises(ManifestFieldError) as caught:
+        parse_manifest(b'{"main": "m", "scramjet": {"schema": {"input": %b}}}' % args.encode())
+    assert caught.value.key == "scramjet.schema.input"
+    assert caught.value.expected == expected
+
+
+def test_a_schema_is_an_object_with_names_that_can_be_written():
+    assert refusal(scramjet={"schema": [1]}).key == "scramjet.schema"
+    error = refusal(scramjet={"schema": {"\ud800": 1}})
+    assert (error.key, error.expected) == ("scramjet.schema", "text without halves of surrogate pairs")
 
 
 def test_a_surrogate_half_is_refused_and_the_sentence_can_still_be_printed():
@@ -327,7 +344,8 @@ PLAUSIBLE = st.fixed_dictionaries(
         "repository": JSON | st.fixed_dictionaries({"type": JSON, "url": JSON}, optional={"directory": JSON}),
         "args": JSON | st.lists(JSON, max_size=3),
         "scramjet": JSON
-        | st.fixed_dictionaries({"config": st.fixed_dictionaries({"ports": st.lists(JSON)})}),
+        | st.fixed_dictionaries({"config": st.fixed_dictionaries({"ports": st.lists(JSON)})})
+        | st.fixed_dictionaries({"schema": JSON | st.dictionaries(st.text(max_size=5), JSON)}),
     },
 )
 
@@ -355,3 +373,8 @@ def test_any_json_gives_a_manifest_that_can_be_answered_with_or_a_sentence(obj):
 def test_any_bytes_give_a_manifest_or_a_sentence(raw):
     check_outcome(raw)
     check_outcome(b'{"main": "' + raw + b'"}')
+
+
+def test_an_error_that_says_nothing_is_none():
+    with pytest.raises(NotImplementedError):
+        str(ManifestError())

@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 import threading
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -357,3 +358,42 @@ def test_two_copies_of_a_folder_give_the_same_bytes(tmp_path):
     first, second = (packed(*select_files(folder).entries) for folder in (one, two))
     assert first == second
     assert packed(*select_files(shutil.copytree(one, tmp_path / "three")).entries) == first
+
+
+class Torn(io.FileIO):
+    """A file on a disk that gives no more."""
+
+    def read(self, size=-1):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+class OnTornDisk(type(Path())):
+    def open(self, *_mode, **_options):
+        return Torn(self)
+
+
+def test_a_file_that_fails_while_it_is_read_is_named(tmp_path):
+    entry = file(tmp_path / "a")
+    entry = replace(entry, path=OnTornDisk(entry.path))
+    with pytest.raises(FileUnreadable, match=r"a cannot be read \(Input/output error\)"):
+        packed(entry)
+
+
+def test_content_that_is_given_goes_in_instead_of_what_the_file_holds(tmp_path):
+    told: list[tuple[str, int, int]] = []
+    given = replace(file(tmp_path / "a"), content=b"other", bytes=5)
+    given.path.chmod(0o755)
+    output = io.BytesIO()
+    facts = write_stream(output, [given, file(tmp_path / "b", b"1")], lambda *step: told.append(step))
+    with tarfile.open(fileobj=io.BytesIO(output.getvalue())) as tar:
+        assert [(member.name, member.size, member.mode) for member in tar] == [
+            ("a", 5, 0o644),
+            ("b", 1, 0o644),
+        ]
+        assert tar.extractfile("a").read() == b"other"
+    assert told == [("a", 5, 6), ("b", 6, 6)]
+    assert facts.unpacked_bytes == 6
+    assert given.path.read_bytes() == b"content"
+    empty = packed(replace(given, content=b"", bytes=0))
+    with tarfile.open(fileobj=io.BytesIO(empty)) as tar:
+        assert tar.extractfile("a").read() == b""

@@ -223,3 +223,19 @@ def test_a_source_that_vanished_is_named(tmp_path):
     (tmp_path / "main.py").unlink()
     with pytest.raises(FileUnreadable, match=r"main\.py cannot be read"):
         check_sources(Manifest("main.py"), selection)
+
+
+@pytest.mark.parametrize("main", ["main.js", "main"])
+def test_what_else_is_left_out_is_no_reason_for_a_main_that_is_not_there(tmp_path, main):
+    fill(tmp_path, notes__draft="", other="")
+    (tmp_path / ".siignore").write_text("notes\nother.py\n")
+    with pytest.raises(MainNotFound) as caught:
+        check_main(Manifest(main, engines={"node": ">=18"}), tmp_path, select_files(tmp_path))
+    assert caught.value.near == ()
+
+
+def test_a_folder_that_is_left_out_and_has_no_main_in_it_is_no_reason_either(tmp_path):
+    fill(tmp_path, code__other="")
+    (tmp_path / ".siignore").write_text("code\n")
+    with pytest.raises(MainNotFound):
+        check_main(Manifest("code/main.py", engines=PYTHON), tmp_path, select_files(tmp_path))

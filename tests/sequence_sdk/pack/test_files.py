@@ -284,3 +284,9 @@ def test_folders_may_be_nested_deeper_than_calls(tmp_path, monkeypatch):
     for _ in range(depth):
         os.chdir("..")
         Path("d").rmdir()
+
+
+def test_a_link_whose_target_has_an_impossible_name_is_named(tmp_path):
+    (tmp_path / "link").symlink_to("x" * 300)
+    error = refused(tmp_path, FileUnreadable, "link")
+    assert "File name too long" in str(error)
