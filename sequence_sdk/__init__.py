@@ -9,30 +9,49 @@ async def shout(input):
         yield line.upper()
 """
 
+from .chain import SequenceChain, SequenceFunction
 from .content import ContentType
 from .context import Context
+from .contract import Contract, contract_of
 from .decorator import sequence
 from .errors import (
+    BadArgument,
+    BadConfig,
     BadInput,
     BadOutput,
     ContentError,
     DecoratorError,
     InputUsedInLoop,
+    Mismatch,
     SequenceError,
     UnsupportedContentType,
+    UnsupportedHint,
 )
-from .stream import Input
+from .spec import OnError
+from .stream import Stream, StreamAlreadyConsumed, StringStream, UnsupportedOperation
 
 __all__ = [
+    "BadArgument",
+    "BadConfig",
     "BadInput",
     "BadOutput",
     "ContentError",
     "ContentType",
     "Context",
+    "Contract",
     "DecoratorError",
-    "Input",
     "InputUsedInLoop",
+    "Mismatch",
+    "OnError",
+    "SequenceChain",
     "SequenceError",
+    "SequenceFunction",
+    "Stream",
+    "StreamAlreadyConsumed",
+    "StringStream",
     "UnsupportedContentType",
+    "UnsupportedHint",
+    "UnsupportedOperation",
+    "contract_of",
     "sequence",
 ]

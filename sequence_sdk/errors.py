@@ -2,10 +2,18 @@
 
 SequenceError
 ├── DecoratorError           @sequence is used in a way that cannot work; told when decorating
+│   └── UnsupportedHint          a type hint that nobody can check a value against
+├── Mismatch                 a value is not what a type hint says
+├── BadArgument              a start argument is not what the Sequence takes
+├── BadConfig                the configuration is not what the Sequence takes
 ├── ContentError             items and bytes do not fit each other
 │   ├── UnsupportedContentType   a content type nobody here reads
 │   ├── BadInput                 bytes of the input are not what the content type says
+│   ├── BadItem                  an item of the input is not what the type hint says
 │   └── BadOutput                an item cannot be written as the content type of the output
+├── CalledInLoop             a thread's way to call the loop is used in the loop
+├── LoopIsOver               a thread calls the loop of a Sequence that has ended
+├── Destroyed                the Sequence has ended itself as failed
 └── InputUsedInLoop          a plain ``for`` over the input in the thread of the event loop
 """
 
@@ -18,12 +26,12 @@ _repr = (
 _repr.maxstring = _repr.maxother = _SHOWN
 
 
-def _show(item: object) -> str:
+def _show(item: object, limit: int = _SHOWN) -> str:
     try:
         shown = _repr.repr(item)
     except Exception:  # noqa: BLE001 - author's code, or an integer with too many digits
         return f"an object of type {type(item).__name__} that has no repr"
-    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 
 class SequenceError(Exception):
@@ -32,6 +40,60 @@ class SequenceError(Exception):
 
 class DecoratorError(SequenceError, TypeError):
     """``@sequence`` is used in a way that cannot work."""
+
+
+class UnsupportedHint(DecoratorError):
+    """A type hint that nobody can check a value against."""
+
+    def __init__(self, hint: str, problem: str) -> None:
+        super().__init__(hint, problem)
+        self.hint = hint
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"the type hint {self.hint} cannot be checked: {self.problem}"
+
+
+class Mismatch(SequenceError, ValueError):
+    """A value is not what a type hint says.
+
+    ``path`` tells where in the value, such as ``price`` or ``lines[2].sku``; it is empty for the value itself.
+    """
+
+    def __init__(self, path: str, expected: str, found: str) -> None:
+        super().__init__(path, expected, found)
+        self.path = path
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        place = f"{self.path}: " if self.path else ""
+        return f"{place}expected {self.expected}, found {self.found}"
+
+
+class BadArgument(SequenceError, ValueError):
+    """A start argument is not what the Sequence takes; it is counted from 1, and may have no name."""
+
+    def __init__(self, number: int, name: str, problem: str) -> None:
+        super().__init__(number, name, problem)
+        self.number = number
+        self.name = name
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"start argument {self.number}{f' {self.name!r}' if self.name else ''}: {self.problem}"
+
+
+class BadConfig(SequenceError, ValueError):
+    """The configuration, or the part of it that ``name`` tells, is not what the Sequence takes."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name = name
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"configuration{f' {self.name!r}' if self.name else ''}: {self.problem}"
 
 
 class ContentError(SequenceError, ValueError):
@@ -63,6 +125,18 @@ class BadInput(ContentError):
 
     def __str__(self) -> str:
         return f"input line {self.line}: {self.problem}: {self.shown}"
+
+
+class BadItem(ContentError):
+    """An item of the input is not what the Sequence's type hint says; items are counted from 1."""
+
+    def __init__(self, number: int, mismatch: Mismatch) -> None:
+        super().__init__(number, mismatch)
+        self.number = number
+        self.mismatch = mismatch
+
+    def __str__(self) -> str:
+        return f"input item {self.number}: {self.mismatch}"
 
 
 class BadOutput(ContentError):
