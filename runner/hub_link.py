@@ -44,6 +44,11 @@ class HubLink:
         self._keep_alive: asyncio.TimerHandle | None = None
         self._lost = ""  # why there is no hub any more
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of the Sequence."""
+        return self._loop
+
     def check_loop(self) -> None:
         """See that this is the event loop of the Sequence.
 

@@ -16,6 +16,9 @@ from .messages import Kill, Message, Stop
 KILL_GRACE = 0.5  # seconds between KILL and the force that needs no consent; a kill is over within one second
 EXIT_DELAY = 15.0  # seconds a Sequence that says it is over may take to exit
 LINGER = 1.0  # seconds a stopped Sequence may take to exit once its stop handlers have run
+KILL_HANDLERS_GRACE = (
+    0.2  # seconds the author's kill handlers have together; less than KILL_GRACE, or force cuts them
+)
 HUB_LOST_GRACE = 2.0  # seconds a Sequence has to stop when its hub is gone
 
 
@@ -143,13 +146,18 @@ class CallStopHandlers:
 
 
 @dataclass(frozen=True, slots=True)
+class CallKillHandlers:
+    """Let the author's kill handlers run, if there are any; hand in DeadlinePassed when they have run."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExitNow:
     """End this process at once with a code."""
 
     code: int
 
 
-Effect = Send | ForceKill | CallStopHandlers | ExitNow
+Effect = Send | ForceKill | CallStopHandlers | CallKillHandlers | ExitNow
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -300,6 +308,8 @@ class RunnerLife(Lifecycle):
                 return []  # the handlers are running already
             case StopRequested():
                 return [CallStopHandlers(event.timeout_ms, event.can_keep_alive)]
+            case PeerLost() if before is State.KILLING:
+                return []
             case PeerLost() if before is State.STOPPING:
                 self._within(HUB_LOST_GRACE, now)
                 return []
@@ -307,7 +317,13 @@ class RunnerLife(Lifecycle):
                 self.stop_requested = True
                 self._within(HUB_LOST_GRACE, now)
                 return [CallStopHandlers(HUB_LOST_GRACE * 1000, can_keep_alive=False)]
-            case KillRequested() | DeadlinePassed():
+            case DeadlinePassed() if before is State.KILLING:
+                self.deadline = None
                 return [ExitNow(ExitCode.STOPPED if self.stop_requested else ExitCode.KILLED)]
+            case KillRequested() if before is State.KILLING:
+                return []
+            case KillRequested() | DeadlinePassed():
+                self.deadline = now + KILL_HANDLERS_GRACE
+                return [CallKillHandlers()]
             case _:
                 return []

@@ -9,8 +9,10 @@ from runner.protocol.lifecycle import (
     ENDED,
     HUB_LOST_GRACE,
     KILL_GRACE,
+    KILL_HANDLERS_GRACE,
     LINGER,
     TRANSITIONS,
+    CallKillHandlers,
     CallStopHandlers,
     DeadlinePassed,
     EndedBadly,
@@ -172,18 +174,60 @@ def test_a_runner_hands_the_author_the_stop_once():
     assert life.handle(StopRequested(100), 0.1) == []
 
 
-def test_a_killed_runner_exits_137_and_after_a_stop_138():
-    assert runner().handle(KillRequested(), 0.0) == [ExitNow(ExitCode.KILLED)]
+@pytest.mark.parametrize(
+    ("before", "code"),
+    [([], ExitCode.KILLED), ([StopRequested()], ExitCode.STOPPED)],
+    ids=["alone", "after a stop"],
+)
+def test_a_killed_runner_calls_kill_handlers_and_exits_with_a_code_that_knows_of_a_stop(
+    before: list[LifeEvent], code: ExitCode
+):
     life = runner()
-    life.handle(StopRequested(), 0.0)
-    assert life.handle(KillRequested(), 0.1) == [ExitNow(ExitCode.STOPPED)]
+    for event in before:
+        life.handle(event, 0.0)
+    assert life.handle(KillRequested(), 1.0) == [CallKillHandlers()]
+    assert life.deadline == 1.0 + KILL_HANDLERS_GRACE
+    assert life.handle(DeadlinePassed(), 1.1) == [ExitNow(code)]
+    assert life.deadline is None
+
+
+def test_kill_handlers_are_done_before_a_hub_uses_force():
+    assert KILL_HANDLERS_GRACE < KILL_GRACE
+
+
+@pytest.mark.parametrize(
+    "event", [KillRequested(), PeerLost(), KeptAlive()], ids=lambda one: type(one).__name__
+)
+def test_nothing_stops_or_speeds_up_a_kill(event: LifeEvent):
+    life = runner()
+    life.handle(KillRequested(), 1.0)
+    assert life.handle(event, 1.1) == []
+    assert life.deadline == 1.0 + KILL_HANDLERS_GRACE
+    assert life.handle(DeadlinePassed(), 1.2) == [ExitNow(ExitCode.KILLED)]
 
 
 def test_a_runner_whose_hub_is_gone_stops_and_then_exits():
     life = runner()
     assert life.handle(PeerLost(), 5.0) == [CallStopHandlers(HUB_LOST_GRACE * 1000, can_keep_alive=False)]
     assert life.deadline == 5.0 + HUB_LOST_GRACE
-    assert life.handle(DeadlinePassed(), 7.0) == [ExitNow(ExitCode.STOPPED)]
+    assert life.handle(DeadlinePassed(), 7.0) == [CallKillHandlers()]
+    assert life.handle(DeadlinePassed(), 7.2) == [ExitNow(ExitCode.STOPPED)]
+
+
+@given(st.lists(EVENTS, max_size=12))
+def test_a_runner_exits_once_at_most_and_only_behind_a_kill(events: list[LifeEvent]):
+    life = RunnerLife()
+    seen = []
+    for now, event in enumerate(events):
+        try:
+            seen += life.handle(event, float(now))
+        except RefusedEventError:
+            continue
+        if life.state is State.KILLING and life.deadline is None:
+            break  # where the process ends
+    exits = [effect for effect in seen if isinstance(effect, ExitNow)]
+    assert len(exits) <= 1
+    assert seen.count(CallKillHandlers()) >= len(exits)
 
 
 @given(st.sampled_from([HubLife, RunnerLife]), st.lists(EVENTS, max_size=12))
