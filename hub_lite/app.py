@@ -15,7 +15,7 @@ from .access import Access, tls_context
 from .adapters.folder_store import FolderStore
 from .adapters.process import ProcessAdapter
 from .adapters.runners import Runners
-from .api import events, instances, sequences, streams, topics
+from .api import events, instances, kept, sequences, streams, topics
 from .api import hub as hub_api
 from .api.access import cors, guard
 from .api.answers import HUB, answer_errors
@@ -66,7 +66,7 @@ def make_application(hub: Hub, *, access: Access | None = None, log: HubLog | No
         part[LOG] = log
         part[AUDIT] = audit
         part[LOAD] = load
-    for module in (hub_api, sequences, instances, events, streams, topics):
+    for module in (hub_api, sequences, instances, events, streams, kept, topics):
         api.add_routes(module.routes)
     api.router.register_resource(ExtraSlashes(api.router))
     application.add_subapp(API_BASE, api)

@@ -43,6 +43,7 @@ class Change(IntEnum):
     INSTANCE_ENDED = 2
     INSTANCE_TERMINATED = 3
     INSTANCE_CONNECTED = 4
+    INSTANCE_RELOADED = 5
     SEQUENCE_CREATED = 10
     SEQUENCE_DELETED = 11
     SEQUENCE_UPDATED = 12
@@ -69,7 +70,8 @@ _KINDS = {"sequence": 0, "sequences": 0, "instance": 1, "instances": 1, "topic":
 _METHODS = {"POST": 1, "GET": 2, "HEAD": 2, "PUT": 3, "DELETE": 4}
 _OPERATIONS = [
     "stdout", "stderr", "stdin", "log", "monitoring", "output", "input", "health", "events", "event", "once",
-    "_monitoring_rate", "_event", "_stop", "_kill", "instances", "start", "inout",
+    "_monitoring_rate", "_event", "_stop", "_kill", "instances", "start", "inout", "_reload",
+    "quarantine", "state", "metrics",
 ]  # fmt: skip
 
 

@@ -10,6 +10,9 @@ HubError
 ├── UnsupportedMediaType    415  a content type nobody here reads
 ├── PackageError            422  the package cannot be used (hub_lite/packages.py has the kinds)
 └── Unavailable             503  the hub is shutting down, or its disk is full
+
+Others stand where they arise: StartFailed 400, NoRoom 419 and NoAnswer 504 in hub.py, ReloadFailed 422 in instances.py,
+QuarantineFull 507 in quarantine.py.
 """
 
 from typing import ClassVar

@@ -4,7 +4,9 @@ import asyncio
 import logging
 import os
 import tempfile
+import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,21 +19,25 @@ import psutil
 from runner.protocol.channels import Channel
 from runner.protocol.codec import encode
 from runner.protocol.errors import LocalProtocolError, RemoteProtocolError
+from runner.protocol.lifecycle import State
 from runner.protocol.log_record import Level
 from runner.protocol.messages import Pang, Pong
 
+from . import metrics
 from .audit import Change
 from .channel_server import ChannelServer, Link, Receiver
 from .errors import BadRequest, Conflict, HubError, NotFound, Unavailable
 from .instances import Instance, StartPayload
 from .mux import MakeProtocol
 from .ports import Launch, LeftOver, RuntimeAdapter, SequenceStore, StoredSequence, Upload
+from .quarantine import Quarantine, Quarantines
 from .routing import Router
 from .settings import Settings
 from .topics import Topics
 from .windows import Window
 
 _MAX_SOCKET_PATH = 100  # bytes; the kernel's limit is 104 or 108
+MAX_STATE = 1024 * 1024  # bytes of all keys and values of an Instance
 
 T = TypeVar("T")
 
@@ -49,6 +55,13 @@ class StartFailed(HubError):
 
     def __str__(self) -> str:
         return str((self.instance.terminated or {}).get("reason", "Runner failed"))
+
+
+class NoAnswer(HubError):
+    """A runner has not answered in time; what it was asked for may still be done."""
+
+    status = 504
+    reason = "Gateway Timeout"
 
 
 class NoRoom(HubError):
@@ -98,6 +111,8 @@ class Hub:
         self._lost: set[str] = set()  # ids of Instances that an earlier hub has started
         self._replacing = asyncio.Lock()  # the store and we must agree which of two new packages is the newer
         self._records = ThreadPoolExecutor(1, "records")  # of its own, for uploads may keep all others busy
+        self._quarantines = Quarantines(settings.data_dir / "quarantine", settings.quarantine_bytes)
+        self._opened = time.monotonic()
 
     # --- the hub itself -----------------------------------------------------------------------------------------------
 
@@ -110,7 +125,9 @@ class Hub:
         await asyncio.to_thread(self._store.open)
         try:
             self._sequences = {one.id: one for one in await asyncio.to_thread(self._store.all)}
-            for one in await asyncio.to_thread(self._store.left_over):
+            left_over = await asyncio.to_thread(self._store.left_over)
+            await asyncio.to_thread(self._quarantines.recover, [one.id for one in left_over])
+            for one in left_over:
                 await self._show_lost(one)
             self._socket_path = self._choose_socket_path()
             await self._channels.listen_unix(self._socket_path)
@@ -235,13 +252,17 @@ class Hub:
             still_there = sequence_id in self._sequences
             if still_there:  # from here on everybody starts the new one
                 self._sequences[sequence_id] = new
-        if not any(one.sequence.sha256 == old.sha256 and not one.is_over for one in self._instances.values()):
-            await asyncio.to_thread(self._store.remove_unused, old.sha256)
+        await self._let_go_of(old.sha256)
         if not still_there:
             self.refuse_unknown(sequence_id)
         self.changed(Change.SEQUENCE_UPDATED, new.id)
         logger.info("Sequence %s (%s) is replaced", new.id, new.manifest.name or "without a name")
         return new
+
+    async def _let_go_of(self, sha256: str) -> None:
+        """Remove a package that a Sequence or an Instance has used, unless another one does."""
+        if not any(one.sequence.sha256 == sha256 and not one.is_over for one in self._instances.values()):
+            await asyncio.to_thread(self._store.remove_unused, sha256)
 
     def sequences(self) -> list[StoredSequence]:
         """Return all Sequences, oldest first."""
@@ -418,6 +439,72 @@ class Hub:
         if instance is not None:
             instance.close()
             self._router.forget(instance)
+        quarantine = self._quarantines.take_out(instance_id)
+        if quarantine is not None:
+            self._records.submit(quarantine.remove)
+
+    async def reload(self, instance_id: str) -> None:
+        """Let an Instance go on with the present code of its Sequence; wait until it does.
+
+        If somebody else reloads it already, that comes first. What is begun is done to its end, whoever waits for it.
+
+        Raises:
+            NotFound: there is no such Instance, or its Sequence is deleted.
+            BadRequest: it has ended.
+            Conflict: its runner cannot do that, or not now.
+            ReloadFailed: the new code does not load; the Instance is as before.
+            Gone: it ended before it had answered.
+            NoAnswer: it has not answered in time; it may still do it.
+        """
+        self._refuse_when_closing()
+        instance = self.instance(instance_id)
+        timeout = self.settings.start_timeout
+        try:
+            async with asyncio.timeout(timeout):
+                await self._whole(self._reload(instance))
+        except TimeoutError:
+            raise NoAnswer(
+                f"Instance {instance_id} has not taken the new code within {timeout:g} s, and may still do so: "
+                f"its log (GET /instance/{instance_id}/log) tells"
+            ) from None
+
+    async def _reload(self, instance: Instance) -> None:
+        await instance.wait_until_up()
+        async with instance.reloading:
+            instance.refuse_reload()
+            old = instance.sequence
+            new = await self._hold_present(old.id)  # whatever replaces it meanwhile
+            try:
+                await instance.reload(new)
+            except BaseException:
+                await self._record(self._store.release, new.sha256)
+                raise
+            if await self._renew(instance):
+                await self._record(self._store.release, new.sha256)
+        if new.sha256 != old.sha256:
+            await self._let_go_of(old.sha256)
+        self.changed(Change.INSTANCE_RELOADED, instance.id)
+        logger.info("Instance %s goes on with new code", instance.id)
+
+    async def _hold_present(self, sequence_id: str) -> StoredSequence:
+        while True:
+            present = self._sequences.get(sequence_id)
+            if present is None:
+                raise NotFound(f"Sequence {sequence_id} is deleted")
+            if await self._record(self._store.hold, present.sha256):
+                return present
+
+    async def _renew(self, instance: Instance) -> bool:
+        """Remember an Instance with the code it has now; tell whether its package needs no other hold."""
+        if instance.is_over:  # what is noted of it is forgotten already, or about to be
+            return True
+        facts = (_remembered(instance.payload), instance.created)
+        try:
+            await self._record(self._store.remember, instance.id, instance.sequence, *facts)
+        except HubError as error:
+            logger.warning("the new code of Instance %s cannot be noted: %s", instance.id, error)
+            return False
+        return True
 
     async def wait_until_idle(self) -> None:
         """Return as soon as no Instance lives."""
@@ -426,8 +513,9 @@ class Hub:
 
     # --- what is known after a crash ----------------------------------------------------------------------------------
 
-    async def _record(self, write: Callable[..., None], *facts: Any) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._records, write, *facts)
+    async def _record(self, work: Callable[..., T], *facts: Any) -> T:
+        """Do something with the store after all that was asked for before."""
+        return await asyncio.get_running_loop().run_in_executor(self._records, work, *facts)
 
     async def _forget(self, instance_id: str) -> None:
         try:
@@ -512,9 +600,72 @@ class Hub:
     def describe_instance(self, instance: Instance) -> dict[str, Any]:
         """Return an Instance as the API shows it."""
         sequence = self.describe_sequence(instance.sequence)
-        return instance.describe() | {
-            "sequence": {key: sequence[key] for key in ("id", "config", "location")},
-        }
+        quarantined = self._quarantines.count(instance.id)
+        return (
+            instance.describe()
+            | ({"quarantined": quarantined} if quarantined else {})
+            | {"sequence": {key: sequence[key] for key in ("id", "config", "location")}}
+        )
+
+    # --- what Instances keep with the hub -----------------------------------------------------------------------------
+
+    def quarantine(self, instance_id: str) -> Quarantine:
+        """Return what an Instance has put aside.
+
+        Raises:
+            NotFound: there is no such Instance.
+        """
+        return self._quarantines.of(self.instance(instance_id).id)
+
+    async def state(self, instance_id: str, key: str | None = None) -> dict[str, bytes]:
+        """Return the state of an Instance, or one key of it: JSON texts by key.
+
+        Raises:
+            NotFound: there is no such Instance.
+        """
+        return await self._record(self._store.state, self.instance(instance_id).id, key)
+
+    async def set_state(self, instance_id: str, key: str, value: bytes) -> None:
+        """Keep a JSON text in the state of an Instance; when this returns it is on the disk.
+
+        Raises:
+            NotFound: there is no such Instance.
+            PayloadTooLarge: it is too much.
+            Gone: its Sequence is deleted.
+            Unavailable: the disk is full.
+        """
+        sequence_id = self.instance(instance_id).sequence.id
+        await self._record(self._store.set_state, instance_id, sequence_id, key, value, MAX_STATE)
+
+    async def delete_state(self, instance_id: str, key: str | None = None) -> int:
+        """Forget a key of the state of an Instance, or all of it; return how many keys that were.
+
+        Raises:
+            NotFound: there is no such Instance.
+        """
+        return await self._record(self._store.delete_state, self.instance(instance_id).id, key)
+
+    def prometheus(self) -> str:
+        """Return what the hub and its Instances count and measure, in the text format of Prometheus."""
+        by_status = Counter(one.state for one in self._instances.values())
+        lines = [
+            *metrics.gauge(
+                "hub_lite_instances",
+                "Instances that the hub shows, by status.",
+                [({"status": state}, by_status[state]) for state in State],
+            ),
+            *metrics.gauge("hub_lite_sequences", "Sequences of the hub.", [({}, len(self._sequences))]),
+            *metrics.gauge(
+                "hub_lite_uptime_seconds",
+                "Seconds since the hub began.",
+                [({}, round(time.monotonic() - self._opened, 3))],
+            ),
+            *metrics.of_sequences(
+                ({"instance": one.id, "sequence": one.sequence.id}, one.metrics)
+                for one in self._instances.values()
+            ),
+        ]
+        return "\n".join(lines) + "\n"
 
     # --- links --------------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,8 @@ from runner.protocol.messages import (
     Pang,
     Ping,
     Pong,
+    Reload,
+    Reloaded,
     SequenceCompleted,
     SequenceStopped,
     Stop,
@@ -52,10 +54,11 @@ from runner.protocol.messages import (
 )
 
 from .channel_server import Link, Receiver
-from .errors import Gone, NotAcceptable
+from .errors import BadRequest, Conflict, Gone, HubError, NotAcceptable
 from .events import EventBook
 from .inlets import Inlet, InletWriter
 from .last_words import code_of_old_runner, last_line
+from .metrics import Metrics, checked
 from .mux import MakeProtocol, MuxCarrier
 from .ports import LeftOver, RunnerProcess, StoredSequence
 from .receivers import (
@@ -80,6 +83,21 @@ _HEADER_SIGN = b'"msg":"Content-Type"'
 _HEADER_TIMEOUT = 1.0  # seconds
 
 logger = logging.getLogger(__name__)
+
+
+class ReloadFailed(HubError):
+    """The new code cannot be used, and the old goes on; ``why`` is what the runner says."""
+
+    status = 422
+    reason = "Unprocessable Entity"
+
+    def __init__(self, instance_id: str, why: str) -> None:
+        super().__init__(instance_id, why)
+        self.instance_id = instance_id
+        self.why = why
+
+    def __str__(self) -> str:
+        return self.why
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +159,8 @@ class Instance:
         )  # the topics it writes and reads; the start's wins over the Sequence's
         self.requires = payload.input_topic
         self.events = EventBook()
+        self.metrics: Metrics = {}  # the newest
+        self.reloading = asyncio.Lock()  # held by who reloads it
         self.remove_immediately = False
         self.up = asyncio.Event()
         self.over = asyncio.Event()
@@ -166,6 +186,8 @@ class Instance:
         self._waiting_messages: list[Message] = []
         self._report: dict[str, Any] | None = None
         self._reported = asyncio.Event()
+        self._metrics_fault = ""  # the last that was said in the log
+        self._reloaded: asyncio.Future[Reloaded | None] | None = None
         self._header_sent = False
         self._header_taken: asyncio.Task[None] | None = None
         self._input_has_lines = True
@@ -227,6 +249,7 @@ class Instance:
             "ended": _iso(self.ended),
             "status": self.state,
             "terminated": self.terminated,
+            "metrics": self.metrics or None,
         }
         return {key: value for key, value in members.items() if value is not None}
 
@@ -313,6 +336,52 @@ class Instance:
         """Say how many reports a second are wanted."""
         self._send(MonitoringRate(per_second))
 
+    def refuse_when_over(self) -> None:
+        """Refuse what only an Instance that lives can do.
+
+        Raises:
+            BadRequest: it has ended.
+        """
+        if self.is_over:
+            raise BadRequest(f"Instance not running: it is {self.state}")
+
+    def refuse_reload(self) -> None:
+        """Refuse new code that could not be handed over.
+
+        Raises:
+            BadRequest: it has ended.
+            Conflict: it is stopping, its Sequence is still loading, or its runner cannot swap code.
+        """
+        self.refuse_when_over()
+        if self.state is not State.RUNNING:
+            raise Conflict(f"Instance {self.id} is {self.state}: it takes new code only while it is running")
+        if self._ping is None or not self._ping.can_reload:
+            raise Conflict(
+                f"the runner of Instance {self.id} cannot swap code while it runs: stop the Instance, and start another one"
+            )
+
+    async def reload(self, sequence: StoredSequence) -> None:
+        """Let the runner swap its code for that of ``sequence``; only who holds ``reloading`` may ask.
+
+        Cancelled, it may have been swapped all the same.
+
+        Raises:
+            BadRequest, Conflict: as ``refuse_reload``.
+            ReloadFailed: the code does not load; the Instance is as before.
+            Gone: it ended before it had answered.
+        """
+        self.refuse_reload()
+        self._reloaded = self._loop.create_future()
+        self._send(Reload(str(sequence.directory / sequence.manifest.main)))
+        answer = await self._reloaded
+        if answer is None:
+            raise Gone(f"Instance {self.id} has ended ({self.state}) before it had taken the new code")
+        if answer.error:
+            self.note(Level.ERROR, "the new code is not taken, the old goes on", answer.error)
+            raise ReloadFailed(self.id, answer.error)
+        self.sequence = sequence
+        self.note(Level.INFO, "the code is swapped")
+
     def refuse(self, reason: str) -> None:
         """End an Instance that cannot go on as it is: it is killed, and errored for this reason."""
         self.note(Level.ERROR, reason)
@@ -373,6 +442,7 @@ class Instance:
         self.events.close()
         self.over.set()
         self._reported.set()
+        self._answer_reload(None)
 
     async def _drain(self) -> None:
         """Read all that is still in the sockets, though nobody may be there to read the windows."""
@@ -493,8 +563,7 @@ class Instance:
                 self._take_ping(message)
             case Monitoring():
                 self._send(MonitoringReply())
-                self._report = message.report
-                self._reported.set()
+                self._take_report(message.report)
                 if self._completed and Channel.OUT not in self._open_outbound:
                     # It says the same when its Sequence has failed; but then it leaves at once, and reports no more.
                     self.output.end()
@@ -503,16 +572,16 @@ class Instance:
             case Alive():
                 self._handle(KeptAlive())
             case SequenceStopped():
-                if message.error is not None:
-                    self.note(Level.WARN, "the Sequence stopped with an error", message.error)
-                self._handle(SequenceEnded())
+                self._take_stop(message)
             case Event():
                 self._take_event(message)
             case SequenceCompleted():
                 self._take_completion(message)
+            case Reloaded():
+                self._take_reloaded(message)
             case Unknown():
                 self.note(Level.WARN, f"monitoring: unknown message code {message.number} is ignored")
-            case Pong() | Stop() | Kill() | MonitoringRate() | MonitoringReply():
+            case Pong() | Stop() | Kill() | MonitoringRate() | MonitoringReply() | Reload():
                 self.note(
                     Level.WARN, f"monitoring: message code {message.code} is for runners, and is ignored"
                 )
@@ -526,6 +595,35 @@ class Instance:
         self._ping = message
         self._header_sent = self._header_sent or message.input_headers_sent
         self._greet()
+
+    def _take_stop(self, message: SequenceStopped) -> None:
+        if message.error is not None:
+            self.note(Level.WARN, "the Sequence stopped with an error", message.error)
+        self._handle(SequenceEnded())
+
+    def _take_reloaded(self, message: Reloaded) -> None:
+        if not self._answer_reload(message):
+            self.note(Level.WARN, "monitoring: a RELOADED that nobody asked for is ignored")
+
+    def _take_report(self, report: dict[str, Any]) -> None:
+        if "metrics" in report:
+            found = checked(report["metrics"])
+            report = {name: value for name, value in report.items() if name != "metrics"}
+            if found.metrics or not found.fault:
+                self.metrics = found.metrics
+            if found.fault and found.fault != self._metrics_fault:  # once, not with each report
+                self.note(Level.WARN, found.fault)
+            self._metrics_fault = found.fault
+        self._report = report
+        self._reported.set()
+
+    def _answer_reload(self, answer: Reloaded | None) -> bool:
+        """Hand on what became of a RELOAD, None for an end before that; tell whether somebody has waited for it."""
+        waiting, self._reloaded = self._reloaded, None
+        if waiting is None or waiting.done():
+            return False
+        waiting.set_result(answer)
+        return True
 
     def _take_event(self, message: Event) -> None:
         self.events.add(message.name, message.message)

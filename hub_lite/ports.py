@@ -72,11 +72,43 @@ class InstanceRecords(Protocol):
     def forget(self, instance_id: str) -> None:
         """Note that an Instance has ended, and remove its package if nothing uses that any more."""
 
+    def hold(self, sha256: str) -> bool:
+        """Let a package stay until it is released, whoever forgets it; return whether it is there.
+
+        Held several times, it is released as often.
+        """
+
+    def release(self, sha256: str) -> None:
+        """Hold a package no more, and remove it if nothing uses it."""
+
     def left_over(self) -> list[LeftOver]:
         """Return what was remembered and never forgotten, oldest first."""
 
 
-class SequenceStore(InstanceRecords, Protocol):
+class StateRecords(Protocol):
+    """Keeps what Instances note in their state: JSON texts by key. Its methods block; call them in a thread.
+
+    The state is that of an Instance's id: a later Instance of the same id finds it, also after a restart of the hub. It
+    goes with the Sequence whose Instance wrote last.
+    """
+
+    def state(self, instance_id: str, key: str | None = None) -> dict[str, bytes]:
+        """Return all of it by key, in their order, or as much as there is of one key."""
+
+    def set_state(self, instance_id: str, sequence_id: str, key: str, value: bytes, most: int) -> None:
+        """Keep a value; when this returns it is on the disk.
+
+        Raises:
+            PayloadTooLarge: all keys and values of the Instance would have more than ``most`` bytes.
+            Gone: there is no such Sequence any more.
+            Unavailable: the disk is full.
+        """
+
+    def delete_state(self, instance_id: str, key: str | None) -> int:
+        """Forget a key, or with None all of them; return how many."""
+
+
+class SequenceStore(InstanceRecords, StateRecords, Protocol):
     """Keeps Sequences across restarts. Its methods block; call them in a thread."""
 
     def open(self) -> None:

@@ -82,6 +82,7 @@ class Settings:
     stall_timeout: float = 10.0
     max_body_bytes: int = 1024 * 1024  # of a JSON body
     package_limits: PackageLimits = field(default_factory=PackageLimits)
+    quarantine_bytes: int = 64 * 1024 * 1024  # of the items that an Instance has put aside
     min_free_memory: int = 64 * 1024 * 1024  # bytes that must be free for a start; 0: nobody looks
     min_free_space: int = 128 * 1024 * 1024  # bytes, on the disk of the data directory
     node_runner: Path | None = None  # an installed @scramjet/runner; None: the one in the data directory
@@ -443,6 +444,9 @@ _KEYS: dict[str, Setting] = {
         "package_limits.max_unpacked_bytes", _COUNT, "the most it may have unpacked"
     ),
     "limits.entries": Setting("package_limits.max_entries", _COUNT, "the most files and folders it may have"),
+    "quarantine.maxBytes": Setting(
+        "quarantine_bytes", _BYTES, "the most that the items an Instance puts aside may have"
+    ),
     "requirements.freeMemory": Setting("min_free_memory", _BYTES, "memory that must be free for a start"),
     "requirements.freeSpace": Setting(
         "min_free_space", _BYTES, "space that must be free on the disk of the data directory for a start"

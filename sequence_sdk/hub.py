@@ -14,14 +14,17 @@ Source: docs/http-api.md.
 
 import json
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 Body = bytes | AsyncIterable[bytes] | None
 
+MANAGER = "/cpm/api/v1"  # where a hub passes requests on to its manager
+
 _OCTETS = "application/octet-stream"
+_NDJSON = "application/x-ndjson"
 
 
 class ClientError(Exception):
@@ -35,7 +38,7 @@ class HubRefused(ClientError):
         super().__init__(status, message)
         self.status = status
         self.message = message
-        self.details = details or {}
+        self.details: dict[str, Any] = details or {}
 
     def __str__(self) -> str:
         return self.message
@@ -89,10 +92,12 @@ class Answer(Protocol):
     @property
     def status(self) -> int:
         """The status code."""
+        ...
 
     @property
     def reason(self) -> str:
         """The phrase behind it."""
+        ...
 
     async def read(self) -> bytes:
         """Return the rest of the body.
@@ -100,6 +105,7 @@ class Answer(Protocol):
         Raises:
             StreamBroken: it ends too early.
         """
+        ...
 
     def chunks(self) -> AsyncIterator[bytes]:
         """Return the body as it comes, cut anywhere.
@@ -107,6 +113,7 @@ class Answer(Protocol):
         Raises:
             StreamBroken: it ends too early, after the chunks before.
         """
+        ...
 
 
 class Carrier(Protocol):
@@ -115,6 +122,7 @@ class Carrier(Protocol):
     @property
     def where(self) -> str:
         """The hub's place, for error texts."""
+        ...
 
     def request(
         self, method: str, path: str, *, headers: Mapping[str, str], body: Body
@@ -126,6 +134,7 @@ class Carrier(Protocol):
         Raises:
             HubUnreachable: nobody answers.
         """
+        ...
 
 
 class HubApi:
@@ -133,10 +142,15 @@ class HubApi:
 
     Names of Sequences, Instances and topics may have any characters; ``.``, ``..`` and nothing at all are none. Every call
     raises HubRefused where the hub says no, HubUnreachable where there is none, and NotAHub where the answer is none of a hub's.
+
+    Args:
+        carrier: what brings requests there.
+        base: what all paths begin with; ``MANAGER`` asks the manager of the Space that the hub has joined.
     """
 
-    def __init__(self, carrier: Carrier) -> None:
+    def __init__(self, carrier: Carrier, *, base: str = "") -> None:
         self._carrier = carrier
+        self._base = base
 
     # --- the hub --------------------------------------------------------------------------------------------------
 
@@ -266,6 +280,77 @@ class HubApi:
         """Say how often an Instance reports its health."""
         payload = {"monitoringRate": per_second}
         await self._object("POST", f"/instance/{_part(instance)}/_monitoring_rate", json_body=payload)
+
+    async def reload(self, instance: str) -> None:
+        """Let an Instance go on with the present package of its Sequence; returns when it does.
+
+        Raises:
+            HubRefused: 422 where the new code does not load, and the old goes on; 409 where the runner cannot do it.
+        """
+        await self._object("POST", f"/instance/{_part(instance)}/_reload")
+
+    async def metrics(self, instance: str) -> dict[str, Any]:
+        """Return what an Instance counts and measures: numbers by name, or by two."""
+        return await self._object("GET", f"/instance/{_part(instance)}/metrics")
+
+    @asynccontextmanager
+    async def quarantine(self, instance: str) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Open the items that an Instance has put aside: ``{"item", "error", …}`` each, the oldest first."""
+        path = f"/instance/{_part(instance)}/quarantine"
+        async with self._stream(path, f"quarantine of Instance {instance}") as chunks:
+            yield self._values(chunks, path)
+
+    async def quarantine_items(self, instance: str, records: Iterable[dict[str, Any]]) -> int:
+        """Put items of an Instance aside and return how many; all of them or none.
+
+        Args:
+            instance: an id.
+            records: JSON objects with the member ``error``, a string.
+
+        Raises:
+            HubRefused: 507 where there is no room for them.
+            ValueError, TypeError: a record is not JSON.
+        """
+        body = b"".join(json.dumps(record, allow_nan=False).encode() + b"\n" for record in records)
+        path = f"/instance/{_part(instance)}/quarantine"
+        answer = await self._object("POST", path, headers={"Content-Type": _NDJSON}, body=body)
+        if "kept" not in answer:
+            raise NotAHub(self._carrier.where, path)
+        return int(answer["kept"])
+
+    async def state(self, instance: str) -> dict[str, Any]:
+        """Return the whole state of an Instance."""
+        return await self._object("GET", f"/instance/{_part(instance)}/state")
+
+    async def get_state(self, instance: str, key: str) -> Any:
+        """Return one value of the state of an Instance.
+
+        Raises:
+            HubRefused: 404 where there is none.
+        """
+        return await self._value("GET", f"/instance/{_part(instance)}/state/{_part(key)}")
+
+    async def set_state(self, instance: str, key: str, value: Any) -> None:
+        """Keep a JSON value in the state of an Instance; when this returns the hub has it on its disk.
+
+        Raises:
+            HubRefused: 413 where it is too much.
+            ValueError, TypeError: it is not JSON.
+        """
+        headers = {"Content-Type": "application/json"}
+        body = json.dumps(value, allow_nan=False).encode()
+        await self._object(
+            "PUT", f"/instance/{_part(instance)}/state/{_part(key)}", headers=headers, body=body
+        )
+
+    async def delete_state(self, instance: str, key: str | None = None) -> None:
+        """Forget one value of the state of an Instance, or without a key all of them.
+
+        Raises:
+            HubRefused: 404 where there is no such key.
+        """
+        path = f"/instance/{_part(instance)}/state"
+        await self._object("DELETE", path if key is None else f"{path}/{_part(key)}")
 
     async def emit(self, instance: str, event: str, message: Any = None) -> None:
         """Send an event to an Instance; ``message`` is any JSON value."""
@@ -433,7 +518,7 @@ class HubApi:
         if json_body is not None:
             wanted["Content-Type"] = "application/json"
             body = json.dumps(json_body).encode()
-        async with self._carrier.request(method, path, headers=wanted, body=body) as answer:
+        async with self._carrier.request(method, self._base + path, headers=wanted, body=body) as answer:
             if answer.status >= 400:
                 raise await _refusal(answer)
             yield answer

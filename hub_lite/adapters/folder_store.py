@@ -2,7 +2,7 @@
 
 <root>/
 ├── lock                the process id of the hub that has the folder; locked while it does
-├── sequences.sqlite3   a row per Sequence, per package, and per Instance that runs
+├── sequences.sqlite3   a row per Sequence, per package, per Instance that runs, and per key of a state
 ├── packages/<sha256>/  unpacked packages, named by the hash of their archive, shared by Sequences that are the same;
 │                       they stay while a Sequence or an Instance uses them
 ├── incoming/           archives that are being received
@@ -20,13 +20,14 @@ import sqlite3
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from hub_lite.errors import Conflict, NotFound, PayloadTooLarge, Unavailable
+from hub_lite.errors import Conflict, Gone, NotFound, PayloadTooLarge, Unavailable
 from hub_lite.packages import (
     DISK_FULL,
     InvalidManifest,
@@ -73,6 +74,19 @@ CREATE TABLE instances (
     created REAL NOT NULL
 );
 PRAGMA user_version = 2;
+COMMIT;
+""",
+    """
+BEGIN;
+CREATE TABLE state (
+    instance_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    sequence_id TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (instance_id, key)
+);
+CREATE INDEX state_of_sequence ON state (sequence_id);
+PRAGMA user_version = 3;
 COMMIT;
 """,
 )
@@ -219,10 +233,11 @@ class FolderStore:
         self._root = root.absolute()
         self._existing = None if existing is None else existing.absolute()
         self._limits = limits
-        self._lock = threading.Lock()  # over the three fields below and what lies in packages/
+        self._lock = threading.Lock()  # over the four fields below and what lies in packages/
         self._resources = ExitStack()
         self._database: sqlite3.Connection | None = None
         self._sequences: dict[str, StoredSequence] = {}  # in the order of creation
+        self._held: Counter[str] = Counter()  # packages that stay for the time being, by their hash
 
     def __enter__(self) -> Self:
         self.open()
@@ -323,7 +338,7 @@ class FolderStore:
             return self._sequences[sequence_id]
 
     def remove(self, sequence_id: str) -> None:
-        """Forget a Sequence, and its package if nothing else uses it.
+        """Forget a Sequence with the state of its Instances, and its package if nothing else uses it.
 
         Files that cannot be removed now are tried again when the store is next opened. Those of a Sequence that is used in
         place are not ours: they stay, and it is there again when the store is next opened.
@@ -337,6 +352,7 @@ class FolderStore:
                 raise NotFound(f"The sequence {sequence_id} does not exist.")
             with database:
                 database.execute("DELETE FROM sequences WHERE id = ?", (sequence_id,))
+                database.execute("DELETE FROM state WHERE sequence_id = ?", (sequence_id,))
             removed = self._sequences.pop(sequence_id)
             retired = self._retire(removed.sha256)
         for package in retired:
@@ -370,6 +386,68 @@ class FolderStore:
             retired = [] if row is None else self._retire(row[0])
         for package in retired:
             _discard(package)
+
+    def hold(self, sha256: str) -> bool:
+        """Let a package stay until it is released, whoever forgets it; return whether it is there."""
+        with self._lock:
+            known = self._opened().execute("SELECT 1 FROM packages WHERE sha256 = ?", (sha256,))
+            if sha256 and known.fetchone() is None:
+                return False
+            self._held[sha256] += 1
+            return True
+
+    def release(self, sha256: str) -> None:
+        """Hold a package no more, and remove it if nothing uses it."""
+        with self._lock:
+            self._held -= Counter((sha256,))
+            retired = self._retire(sha256)
+        for package in retired:
+            _discard(package)
+
+    def state(self, instance_id: str, key: str | None = None) -> dict[str, bytes]:
+        """Return what the Instances of an id have noted by key, in their order, or as much as there is of one key."""
+        found = (
+            "SELECT key, value FROM state WHERE instance_id = ?1 AND (?2 IS NULL OR key = ?2) ORDER BY key"
+        )
+        with self._lock:
+            return dict(self._opened().execute(found, (instance_id, key)).fetchall())
+
+    def set_state(self, instance_id: str, sequence_id: str, key: str, value: bytes, most: int) -> None:
+        """Keep a value of a state, and with it all of that state for this Sequence; it outlives a power cut.
+
+        Raises:
+            PayloadTooLarge: all keys and values of the Instance would have more than ``most`` bytes.
+            Gone: there is no such Sequence any more.
+            Unavailable: the disk is full.
+        """
+        with self._lock:
+            database = self._opened()
+            if sequence_id not in self._sequences:
+                raise Gone(f"Sequence {sequence_id} is deleted, and the state of its Instances with it")
+            others = "SELECT sum(length(CAST(key AS BLOB)) + length(value)) FROM state WHERE instance_id = ? AND key <> ?"
+            size = database.execute(others, (instance_id, key)).fetchone()[0] or 0
+            size += len(key.encode()) + len(value)
+            if size > most:
+                raise PayloadTooLarge(
+                    f"with {key[:80]!r} the state of Instance {instance_id} would have {size} bytes; it may have {most}: "
+                    "delete keys that are not needed"
+                )
+            with _full_database_is_unavailable(), database:
+                database.execute(
+                    "INSERT OR REPLACE INTO state (instance_id, key, sequence_id, value) VALUES (?, ?, ?, ?)",
+                    (instance_id, key, sequence_id, value),
+                )
+                database.execute(
+                    "UPDATE state SET sequence_id = ? WHERE instance_id = ? AND sequence_id <> ?",
+                    (sequence_id, instance_id, sequence_id),
+                )
+
+    def delete_state(self, instance_id: str, key: str | None) -> int:
+        """Forget a key of a state, or with None all of it; return how many keys that were."""
+        with self._lock, self._opened() as database:
+            return database.execute(
+                "DELETE FROM state WHERE instance_id = ?1 AND (?2 IS NULL OR key = ?2)", (instance_id, key)
+            ).rowcount
 
     def left_over(self) -> list[LeftOver]:
         """Return what was remembered and never forgotten, oldest first.
@@ -478,7 +556,7 @@ class FolderStore:
         Moving is quick, so that the lock is not held for the removal of a thousand files.
         """
         database = self._opened()
-        if not sha256:
+        if not sha256 or self._held[sha256] > 0:
             return []  # a Sequence that is used in place has no package
         package = self._package(sha256)
         with database:
@@ -569,6 +647,7 @@ def _load_sequences(database: sqlite3.Connection, packages: Path) -> dict[str, S
         )
     with database:
         database.executemany("DELETE FROM sequences WHERE id = ?", vanished)
+        database.executemany("DELETE FROM state WHERE sequence_id = ?", vanished)
         database.execute(_FORGET_UNUSED)
     return sequences
 

@@ -10,7 +10,7 @@ from hub_lite.instances import Instance
 from runner.protocol.errors import LocalProtocolError
 
 from .answers import JSON_TYPES, OCTETS, json_response, read_json, require_accept
-from .instances import instance_of, refuse_when_over
+from .instances import instance_of
 from .readers import send_to_client
 
 routes = web.RouteTableDef()
@@ -24,7 +24,7 @@ async def emit(request: web.Request) -> web.Response:
     name = body.get("eventName")
     if not isinstance(name, str) or not name:
         raise BadRequest("Invalid format, eventName missing.")
-    refuse_when_over(instance)
+    instance.refuse_when_over()
     try:
         instance.send_event(name, body.get("message"), source="api")
     except LocalProtocolError as error:

@@ -1,4 +1,4 @@
-"""Endpoints of Instances: look, health, stop, kill."""
+"""Endpoints of Instances: look, health, stop, kill, new code."""
 
 from typing import Any
 
@@ -62,7 +62,7 @@ async def stop(request: web.Request) -> web.Response:
     ):
         raise BadRequest("Invalid timeout format: timeout must be milliseconds, a number from 0 to 86400000")
     can_keep_alive = _flag(body, "canCallKeepalive")
-    refuse_when_over(instance)
+    instance.refuse_when_over()
     await instance.stop(timeout / 1000, can_keep_alive=can_keep_alive)
     return _accepted(request, instance)
 
@@ -76,7 +76,7 @@ async def kill(request: web.Request) -> web.Response:
         answer = _accepted(request, instance)
         request.app[HUB].remove_ended(instance)
         return answer
-    refuse_when_over(instance)
+    instance.refuse_when_over()
     instance.kill(remove_immediately=remove_immediately)
     return _accepted(request, instance)
 
@@ -90,14 +90,11 @@ def _flag(body: dict[str, Any], name: str) -> bool:
     return value
 
 
-def refuse_when_over(instance: Instance) -> None:
-    """Refuse what only an Instance that lives can do.
-
-    Raises:
-        BadRequest: it has ended.
-    """
-    if instance.is_over:
-        raise BadRequest(f"Instance not running: it is {instance.state}")
+@routes.post("/instance/{id}/_reload")
+async def reload(request: web.Request) -> web.Response:
+    """Let an Instance go on with the present package of its Sequence, its streams open; answer when it does."""
+    await request.app[HUB].reload(instance_of(request).id)
+    return json_response({"reloaded": True})
 
 
 def _accepted(request: web.Request, instance: Instance) -> web.Response:
@@ -111,6 +108,6 @@ async def set_monitoring_rate(request: web.Request) -> web.Response:
     rate = (await read_json(request)).get("monitoringRate")
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= _MAX_RATE:
         raise BadRequest(f"monitoringRate must be reports a second, a number above 0 and at most {_MAX_RATE}")
-    refuse_when_over(instance)
+    instance.refuse_when_over()
     instance.set_monitoring_rate(rate)
     return json_response({"accepted": True}, status=202)

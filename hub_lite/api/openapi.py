@@ -23,7 +23,7 @@ _FLAG = {"type": "boolean"}
 _TEXT = {"type": "string"}
 _NUMBER = {"type": "number"}
 
-# Bodies of requests. Their members may be left out where nothing else is said.
+# Bodies of requests. Their members may be left out where nothing else is said, and so may a body without `required`.
 _BODIES = {
     "/sequence/{id}/start": _object(
         appConfig={"type": "object"},
@@ -37,8 +37,11 @@ _BODIES = {
     "/instance/{id}/_kill": _object(removeImmediately=_FLAG),
     "/instance/{id}/_event": _object(eventName=_TEXT, message={}) | {"required": ["eventName"]},
     "/instance/{id}/_monitoring_rate": _object(monitoringRate=_NUMBER),
+    "/instance/{id}/state/{key}": {"description": "Any JSON value.", "required": []},
     "/topics": _object(id=_TEXT, **{"content-type": _TEXT}) | {"required": ["id", "content-type"]},
 }
+
+_WITHOUT_BODY = ("/instance/{id}/_reload",)
 
 _ERROR = {
     "type": "object",
@@ -115,12 +118,15 @@ def _operation(route: web.AbstractRoute, path: str, parameters: dict[str, dict[s
     }
     if description:
         operation["description"] = description
-    if route.method in ("POST", "PUT"):
+    if route.method in ("POST", "PUT") and path not in _WITHOUT_BODY:
         operation["requestBody"] = _body(path)
     return operation
 
 
 def _body(path: str) -> dict[str, Any]:
+    if path.endswith("/quarantine"):
+        schema = _object(number=_NUMBER, item={}, error=_TEXT, traceback=_TEXT) | {"required": ["error"]}
+        return {"required": False, "content": {kind: {"schema": schema} for kind in _STREAM_TYPES[1:3]}}
     if path in _BODIES:
         return {"required": "required" in _BODIES[path], "content": {_JSON: {"schema": _BODIES[path]}}}
     kinds = _STREAM_TYPES[:1] if path.startswith("/sequence") or path.endswith("/stdin") else _STREAM_TYPES

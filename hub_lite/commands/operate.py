@@ -560,6 +560,16 @@ def _source(file: Path | None) -> Path | None:
     return None if file is None or str(file) == "-" else file
 
 
+@click.command("quarantine", short_help="Show the items that an Instance has put aside.")
+@_instance_argument
+@_talks
+async def quarantine(client: "HubClient", instance: str) -> None:
+    """Write the items that an Instance has put aside to stdout, each with its error: a JSON record a line."""
+    async with client.quarantine(await _instance(client, instance)) as records:
+        async for record in records:
+            click.echo(json.dumps(record, ensure_ascii=False))
+
+
 @click.command("input", short_help="Send to the input of an Instance.")
 @_instance_argument
 @_file_argument
@@ -758,6 +768,6 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 COMMANDS: tuple[click.Command, ...] = (
-    ps, sequences, info, health, send, launch, deploy, rm, stop, kill, logs, input, output, stdout, stderr, stdio, event, topic,
-    completion,
+    ps, sequences, info, health, send, launch, deploy, rm, stop, kill, logs, quarantine, input, output, stdout, stderr, stdio,
+    event, topic, completion,
 )  # fmt: skip

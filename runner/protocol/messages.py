@@ -91,6 +91,12 @@ class Ping(Message):
         """Tell whether this is the 0.18 dialect, whose PING says nothing."""
         return self.payload is None
 
+    @property
+    def can_reload(self) -> bool:
+        """Tell whether the runner takes a RELOAD."""
+        system = (self.payload or {}).get("system")
+        return isinstance(system, dict) and system.get("reload") is True
+
     def to_payload(self) -> dict[str, Any]:
         """Return ``{}`` for the 0.18 dialect, otherwise all that is known."""
         if self.payload is None:
@@ -318,6 +324,23 @@ class InputContentType(Message):
         return cls(None if said is None else _get("INPUT_CONTENT_TYPE", payload, "connected", bool, False))
 
 
+@dataclass(frozen=True, slots=True)
+class Reloaded(Message):
+    """The answer to a RELOAD: an empty ``error``, or why the code is the one it was. An extension of ours."""
+
+    code: ClassVar[int] = 3900
+    error: str = ""
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return ``{"error": text}``."""
+        return {"error": self.error}
+
+    @classmethod
+    def from_payload(cls, payload: Payload) -> Self:
+        """Return the answer."""
+        return cls(_get("RELOADED", payload, "error", str, ""))
+
+
 # --- control channel: hub to runner -----------------------------------------------------------------------------------
 
 
@@ -397,6 +420,26 @@ class MonitoringReply(Message):
     code: ClassVar[int] = 4004
 
 
+@dataclass(frozen=True, slots=True)
+class Reload(Message):
+    """New code for a Sequence that goes on; ``path`` is its entry file. An extension of ours, see Ping.can_reload."""
+
+    code: ClassVar[int] = 4900
+    path: str = ""
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return ``{"path": text}``."""
+        return {"path": self.path}
+
+    @classmethod
+    def from_payload(cls, payload: Payload) -> Self:
+        """Return the message; one without a path is refused."""
+        path = _get("RELOAD", payload, "path", str, "")
+        if not path:
+            raise RemoteProtocolError("RELOAD: 'path' is missing or empty")
+        return cls(path)
+
+
 # --- both ways --------------------------------------------------------------------------------------------------------
 
 
@@ -436,7 +479,7 @@ VOCABULARY: dict[int, type[Message]] = {
     kind.code: kind
     for kind in (
         Ping, Monitoring, DescribeSequence, Error, Acknowledge, SequenceStopped, Status, Alive, SequenceCompleted, Pang,
-        InputContentType, Pong, Stop, Kill, MonitoringRate, MonitoringReply, Event,
+        InputContentType, Reloaded, Pong, Stop, Kill, MonitoringRate, MonitoringReply, Reload, Event,
     )
 }  # fmt: skip
 """Every message of the contract by its code."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hub_lite.errors import NotFound, PackageError
+from hub_lite.errors import Gone, NotFound, PackageError, PayloadTooLarge
 from hub_lite.ports import Launch, LeftOver, StoredSequence
 from sequence_sdk.manifest import Manifest
 
@@ -128,6 +128,10 @@ class FakeStore:
         self.may_answer = threading.Event()  # to a replacement that is done
         self.may_answer.set()
         self.unused: list[str] = []  # packages that were said to be in use no more
+        self.held: list[str] = []
+        self.cannot_hold = 0  # times
+        self.cannot_remember: Exception | None = None
+        self.states: dict[str, dict[str, bytes]] = {}
 
     def open(self) -> None:
         self.is_open = True
@@ -170,6 +174,8 @@ class FakeStore:
     def remember(
         self, instance_id: str, sequence: StoredSequence, payload: Mapping[str, Any], created: float
     ) -> None:
+        if self.cannot_remember is not None:
+            raise self.cannot_remember
         self.running[instance_id] = LeftOver(instance_id, sequence, payload, created)
 
     def forget(self, instance_id: str) -> None:
@@ -177,6 +183,34 @@ class FakeStore:
 
     def left_over(self) -> list[LeftOver]:
         return self.lost
+
+    def hold(self, sha256: str) -> bool:
+        if self.cannot_hold:
+            self.cannot_hold -= 1
+            return False
+        self.held.append(sha256)
+        return True
+
+    def release(self, sha256: str) -> None:
+        self.held.remove(sha256)
+
+    def state(self, instance_id: str, key: str | None = None) -> dict[str, bytes]:
+        kept = self.states.get(instance_id, {})
+        return {name: kept[name] for name in sorted(kept) if key in (None, name)}
+
+    def set_state(self, instance_id: str, sequence_id: str, key: str, value: bytes, most: int) -> None:
+        if sequence_id not in self.sequences:
+            raise Gone(f"Sequence {sequence_id} is deleted")
+        kept = {**self.states.get(instance_id, {}), key: value}
+        if sum(len(name.encode()) + len(one) for name, one in kept.items()) > most:
+            raise PayloadTooLarge(f"it may have {most}")
+        self.states[instance_id] = kept
+
+    def delete_state(self, instance_id: str, key: str | None) -> int:
+        gone = self.state(instance_id, key)
+        for name in gone:
+            del self.states[instance_id][name]
+        return len(gone)
 
     def all(self) -> list[StoredSequence]:
         return list(self.sequences.values())

@@ -68,6 +68,10 @@ async def next_of(reading: AsyncGenerator[bytes, None]) -> list[dict[str, Any]]:
         ("POST", "/instance/i/_stop", 11114, "i"),
         ("POST", "/instance/i/_kill", 11115, "i"),
         ("POST", "/instance/i/inout", 11118, "i"),
+        ("POST", "/instance/i/_reload", 11119, "i"),
+        ("POST", "/instance/i/quarantine", 11120, "i"),
+        ("PUT", "/instance/i/state/k", 11321, "i"),
+        ("GET", "/instance/i/metrics", 11222, "i"),
         ("POST", "/topic/t", 12100, "t"),
         ("GET", "/topic/t", 12200, "t"),
         ("POST", "/topics", 12100, ""),
@@ -83,7 +87,8 @@ def test_a_request_has_the_code_of_what_it_asks_for(
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/version"), ("GET", "/"), ("GET", ""), ("GET", "/audit"), ("OPTIONS", "/sequences"), ("PATCH", "/topic/t")],
+    [("GET", "/version"), ("GET", "/metrics"),
+     ("GET", "/"), ("GET", ""), ("GET", "/audit"), ("OPTIONS", "/sequences"), ("PATCH", "/topic/t")],
 )  # fmt: skip
 def test_other_requests_are_not_recorded(method: str, path: str) -> None:
     assert Operation.of(method, path) is None

@@ -110,6 +110,7 @@ EXAMPLES: dict[str, tuple[Any, str, Any]] = {
     "limits.packedBytes": (8, "8", 8),
     "limits.unpackedBytes": (9, "9", 9),
     "limits.entries": (10, "10", 10),
+    "quarantine.maxBytes": (1000, "1000", 1000),
     "requirements.freeMemory": (11, "11", 11),
     "requirements.freeSpace": (0, "0", 0),
     "runners.node": ("/n", "/n", Path("/n")),

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from sequence_sdk.hub import (
+    MANAGER,
     ClientError,
     HubApi,
     HubRefused,
@@ -104,6 +105,9 @@ CALLS = [
     ("last_event", ("i", ODD), {}, 0, ("GET", f"/instance/i/event/{PART}", {}, None)),
     ("last_event", ("i",), {}, {"eventName": "e", "message": 1}, ("GET", "/instance/i/once", {}, None)),
     ("next_event", ("i", "e"), {}, "", ("GET", "/instance/i/once/e", {}, None)),
+    ("metrics", (ODD,), {}, {"items": {"in": 1}}, ("GET", f"/instance/{PART}/metrics", {}, None)),
+    ("state", (ODD,), {}, {"k": 0}, ("GET", f"/instance/{PART}/state", {}, None)),
+    ("get_state", ("i", ODD), {}, None, ("GET", f"/instance/i/state/{PART}", {}, None)),
     ("topics", (), {}, [{"topic": "t"}], ("GET", "/topics", {}, None)),
 ]  # fmt: skip
 
@@ -121,6 +125,10 @@ SILENT = [
     ("set_monitoring_rate", ("i", 2.5), {}, ("POST", "/instance/i/_monitoring_rate", JSON, {"monitoringRate": 2.5})),
     ("emit", ("i", "e", 0), {}, ("POST", "/instance/i/_event", JSON, {"eventName": "e", "message": 0})),
     ("emit", ("i", "e"), {}, ("POST", "/instance/i/_event", JSON, {"eventName": "e", "message": None})),
+    ("reload", (ODD,), {}, ("POST", f"/instance/{PART}/_reload", {}, None)),
+    ("delete_state", ("i", ODD), {}, ("DELETE", f"/instance/i/state/{PART}", {}, None)),
+    ("delete_state", ("i",), {}, ("DELETE", "/instance/i/state", {}, None)),
+    ("set_state", ("i", ODD, {"a": [1]}), {}, ("PUT", f"/instance/i/state/{PART}", JSON, {"a": [1]})),
     ("create_topic", ("t", "text/plain"), {}, ("POST", "/topics", JSON, {"id": "t", "content-type": "text/plain"})),
     ("delete_topic", (ODD,), {}, ("DELETE", f"/topics/{PART}", {}, None)),
     ("delete_sequence", ("s",), {}, ("DELETE", "/sequence/s", {}, None)),
@@ -245,6 +253,58 @@ async def test_events_are_values_however_their_lines_are_cut(api, carrier, event
     carrier.says(b'{"a"', b': 1}\n\n0\n""', b"\nnull\n[]")
     assert await consume(api.events("i", event)) == [{"a": 1}, 0, "", None]
     assert carrier.asked == [("GET", f"/instance/i/{path}", {}, None)]
+
+
+@pytest.mark.parametrize("value", [None, 0, "", False, [], {}])
+async def test_a_value_of_a_state_may_be_any_json(api, carrier, value):
+    await api.set_state("i", "k", value)
+    assert json.loads(carrier.asked.pop()[3]) == value
+    carrier.says(json.dumps(value).encode())
+    assert await api.get_state("i", "k") == value
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1j}, [object]])
+async def test_what_is_no_json_is_not_sent(api, carrier, value):
+    with pytest.raises((ValueError, TypeError)):
+        await api.set_state("i", "k", value)
+    with pytest.raises((ValueError, TypeError)):
+        await api.quarantine_items("i", [{"item": value, "error": "e"}])
+    assert carrier.asked == []
+
+
+async def test_items_are_put_aside_a_record_a_line(api, carrier):
+    carrier.says(b'{"kept": 2}')
+    records = [{"item": "ü", "error": "e"}, {"item": None, "error": ""}]
+    assert await api.quarantine_items(ODD, records) == 2
+    ((method, path, headers, body),) = carrier.asked
+    assert (method, path, headers) == (
+        "POST",
+        f"/instance/{PART}/quarantine",
+        {"Content-Type": "application/x-ndjson"},
+    )
+    assert [json.loads(line) for line in body.splitlines()] == records
+    carrier.says(b"{}")
+    with pytest.raises(NotAHub):
+        await api.quarantine_items("i", iter(()))
+
+
+async def test_items_that_are_put_aside_come_one_by_one(api, carrier):
+    carrier.says(b'{"error": "a"}\n{"err', b'or": "b"}\n')
+    assert await consume(api.quarantine(ODD)) == [{"error": "a"}, {"error": "b"}]
+    carrier.says(b'{"error": "a"}\n{"err', broken=True)
+    async with api.quarantine("i") as items:
+        assert await anext(items) == {"error": "a"}
+        with pytest.raises(StreamBroken, match="quarantine of Instance i is not complete"):
+            await anext(items)
+    assert carrier.asked[0] == ("GET", f"/instance/{PART}/quarantine", {}, None)
+
+
+async def test_the_manager_is_asked_by_way_of_the_hub(carrier):
+    space = HubApi(carrier, base=MANAGER)
+    carrier.says(b"[]")
+    assert await space.instances() == []
+    assert await consume(space.read_topic("t")) == [b"[]"]
+    assert [path for _, path, *_ in carrier.asked] == ["/cpm/api/v1/instances", "/cpm/api/v1/topic/t"]
 
 
 async def test_events_that_break_off_say_so(api, carrier):

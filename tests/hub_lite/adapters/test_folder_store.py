@@ -27,7 +27,7 @@ from hub_lite.adapters.folder_store import (
     FolderStore,
     NoExistingFolder,
 )
-from hub_lite.errors import Conflict, NotFound, PackageError, PayloadTooLarge, Unavailable
+from hub_lite.errors import Conflict, Gone, NotFound, PackageError, PayloadTooLarge, Unavailable
 from hub_lite.packages import InvalidArchive, InvalidManifest, NoManifest, PackageLimits
 from hub_lite.ports import StoredSequence
 
@@ -344,9 +344,10 @@ def test_of_a_sequence_whose_manifest_is_not_taken_the_id_is_left_over(root):
         assert (left.id, left.sequence.id, left.sequence.manifest.name) == ("one", "first", "")
 
 
-def test_what_the_first_schema_holds_is_there_in_the_second(root):
+def test_what_the_first_schema_holds_is_there_in_the_newest(root):
     with FolderStore(root, LIMITS) as store:
         kept = add(store, package(), "id-1")
+    change(root, "DROP TABLE state")
     change(root, "DROP TABLE instances")
     change(root, "ALTER TABLE sequences DROP COLUMN app_config")
     change(root, "PRAGMA user_version = 1")
@@ -354,6 +355,7 @@ def test_what_the_first_schema_holds_is_there_in_the_second(root):
         assert store.all() == [kept]
         store.remember("one", kept, {}, 1.0)
         assert replace(store, package(), "id-1", {"a": 1}).app_config == {"a": 1}
+        store.set_state("one", "id-1", "k", b"1", 100)
 
 
 def test_no_room_for_an_instance_is_a_full_disk(store):
@@ -364,6 +366,125 @@ def test_no_room_for_an_instance_is_a_full_disk(store):
     with pytest.raises(Unavailable, match="disk is full"):
         store.remember("one", sequence, {"args": ["x" * 100_000]}, 1.0)
     assert store.left_over() == []
+
+
+# Packages that are held.
+
+
+def test_a_package_that_is_held_stays_until_it_is_released_as_often(store, root):
+    old = add(store, package("one"), "id-1")
+    assert store.hold(old.sha256)
+    assert store.hold(old.sha256)
+    new = replace(store, package("two"), "id-1")
+    store.remove_unused(old.sha256)
+    store.release(old.sha256)
+    assert contents(root)["packages"] == sorted([old.sha256, new.sha256])
+    assert (old.directory / "main.py").exists()
+    store.release(old.sha256)
+    assert contents(root)["packages"] == [new.sha256]
+
+
+def test_an_instance_that_goes_on_with_new_code_lets_go_of_the_old(store, root):
+    old = add(store, package("one"), "id-1")
+    store.remember("i", old, {}, 1.0)
+    new = replace(store, package("two"), "id-1")
+    store.remove_unused(old.sha256)
+    assert old.directory.exists()
+    store.remember("i", new, {}, 1.0)
+    store.remove_unused(old.sha256)
+    assert contents(root)["packages"] == [new.sha256]
+    store.remove("id-1")
+    assert contents(root)["packages"] == [new.sha256]
+    store.forget("i")
+    assert contents(root)["packages"] == []
+
+
+def test_a_package_that_is_held_and_released_while_it_is_used_stays(store, root):
+    kept = add(store, package(), "id-1")
+    assert store.hold(kept.sha256)
+    store.release(kept.sha256)
+    assert contents(root)["packages"] == [kept.sha256]
+
+
+def test_what_is_not_there_cannot_be_held_and_what_has_no_package_always(store):
+    assert not store.hold("0" * 64)
+    assert store.hold("")
+    store.release("")
+
+
+# State.
+
+
+def test_a_state_is_there_after_a_restart_for_every_instance_of_that_id(root):
+    with FolderStore(root, LIMITS) as store:
+        add(store, package(), "id-1")
+        store.set_state("i", "id-1", "b", b"1", 100)
+        store.set_state("i", "id-1", "a", b'"x"', 100)
+        store.set_state("i", "id-1", "b", b"[2]", 100)
+        store.set_state("other", "id-1", "b", b"3", 100)
+    with FolderStore(root, LIMITS) as store:
+        assert list(store.state("i").items()) == [("a", b'"x"'), ("b", b"[2]")]
+        assert store.state("i", "b") == {"b": b"[2]"}
+        assert store.state("i", "c") == {}
+        assert store.state("nobody") == {}
+
+
+def test_of_a_state_a_key_is_forgotten_or_all(store):
+    add(store, package(), "id-1")
+    for key in ("a", "b", "c"):
+        store.set_state("i", "id-1", key, b"1", 100)
+        store.set_state("other", "id-1", key, b"1", 100)
+    assert (store.delete_state("i", "a"), store.delete_state("i", "a")) == (1, 0)
+    assert (store.delete_state("i", None), store.delete_state("i", None)) == (2, 0)
+    assert store.state("i") == {}
+    assert len(store.state("other")) == 3
+
+
+def test_a_state_goes_with_the_sequence_whose_instance_wrote_last(store):
+    add(store, package("one"), "id-1")
+    add(store, package("two"), "id-2")
+    store.set_state("i", "id-1", "a", b"1", 100)
+    store.set_state("i", "id-2", "b", b"2", 100)
+    store.set_state("other", "id-1", "a", b"3", 100)
+    store.remove("id-1")
+    assert store.state("i") == {"a": b"1", "b": b"2"}
+    assert store.state("other") == {}
+    store.remove("id-2")
+    assert store.state("i") == {}
+    with pytest.raises(Gone, match="id-2 is deleted"):
+        store.set_state("i", "id-2", "a", b"1", 100)
+
+
+def test_a_state_is_bounded_by_the_bytes_of_its_keys_and_values(store):
+    add(store, package(), "id-1")
+    store.set_state("i", "id-1", "ü", b"12345678", 10)  # a key of two bytes
+    store.set_state("i", "id-1", "ü", b"87654321", 10)
+    for key, value in (("ü", b"123456789"), ("b", b"")):
+        with pytest.raises(PayloadTooLarge, match="of Instance i would have 11 bytes; it may have 10"):
+            store.set_state("i", "id-1", key, value, 10)
+    store.set_state("other", "id-1", "b", b"1", 10)
+    assert store.state("i") == {"ü": b"87654321"}
+
+
+def test_a_state_for_which_the_disk_is_full_stays_as_it_is(store):
+    add(store, package(), "id-1")
+    store.set_state("i", "id-1", "a", b"1", 1_000_000)
+    pages = store._database.execute("PRAGMA page_count").fetchone()[0]
+    store._database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(Unavailable, match="disk is full"):
+        store.set_state("i", "id-1", "a", b"2" * 100_000, 1_000_000)
+    assert store.state("i") == {"a": b"1"}
+
+
+def test_the_state_of_a_sequence_whose_package_has_vanished_goes_with_it(root):
+    with FolderStore(root, LIMITS) as store:
+        gone = add(store, package(), "id-1")
+        store.set_state("i", "id-1", "a", b"1", 100)
+    (gone.directory / "main.py").unlink()
+    (gone.directory / "package.json").unlink()
+    gone.directory.rmdir()
+    with FolderStore(root, LIMITS) as store:
+        assert (store.all(), store.state("i")) == ([], {})
 
 
 # Sequences that are used in place.
@@ -546,10 +667,10 @@ def test_a_folder_of_a_newer_hub_is_refused_and_left_as_it_is(root):
         kept = add(store, package(), "id-1")
     change(root, "PRAGMA user_version = 7")
     (root / "staging" / "kept").touch()
-    with pytest.raises(DataFolderTooNew, match=f"{root}: .*schema 7, this hub knows 2"):
+    with pytest.raises(DataFolderTooNew, match=f"{root}: .*schema 7, this hub knows 3"):
         FolderStore(root, LIMITS).open()
     assert (root / "staging" / "kept").exists()
-    change(root, "PRAGMA user_version = 2")
+    change(root, "PRAGMA user_version = 3")
     with FolderStore(root, LIMITS) as store:  # the refused one holds no lock
         assert store.all() == [kept]
 

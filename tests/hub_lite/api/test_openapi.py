@@ -74,6 +74,11 @@ async def test_bodies_that_need_members_say_so(api: Api) -> None:
     assert set(paths["/sequence"]["post"]["requestBody"]["content"]) == {"application/octet-stream"}
     assert "text/plain" in paths["/topic/{name}"]["post"]["requestBody"]["content"]
     assert "requestBody" not in paths["/sequences"]["get"]
+    assert "requestBody" not in paths["/instance/{id}/_reload"]["post"]
+    value = paths["/instance/{id}/state/{key}"]["put"]["requestBody"]
+    assert (value["required"], set(value["content"])) == (True, {"application/json"})
+    records = paths["/instance/{id}/quarantine"]["post"]["requestBody"]["content"]
+    assert records["application/x-ndjson"]["schema"]["required"] == ["error"]
 
 
 async def test_the_document_is_openapi(api: Api) -> None:

@@ -40,6 +40,8 @@ MESSAGES = st.one_of(
     st.builds(m.Event, st.text(min_size=1, max_size=8), JSON, st.none() | TEXT),
     st.sampled_from([m.Kill(), m.MonitoringReply(), m.Status()]),
     st.builds(m.InputContentType, st.none() | st.booleans()),
+    st.builds(m.Reload, st.text(min_size=1, max_size=8)),
+    st.builds(m.Reloaded, TEXT),
 )
 
 
@@ -91,7 +93,7 @@ LINES = st.one_of(
             st.sampled_from(
                 ["payload", "id", "created", "status", "timeout", "canCallKeepalive", "keepAlive", "requires", "provides",
                  "contentType", "appConfig", "args", "monitoringRate", "eventName", "source", "exitCode", "acknowledged",
-                 "definition", "sequenceInfo", "inputHeadersSent", "ports", "outputEncoding", "errorMsg"]
+                 "path", "error", "definition", "sequenceInfo", "inputHeadersSent", "ports", "outputEncoding", "errorMsg"]
             ),
             JSON,
         ),
@@ -131,6 +133,9 @@ def test_any_bytes_give_messages_or_the_documented_error(data: bytes):
         (b'[4001,{"canCallKeepalive":1}]', "STOP: 'canCallKeepalive' must be true or false, not 1"),
         (b'[4003,{"monitoringRate":0}]', "must be above 0"),
         (b'[5001,{"message":1}]', "'eventName' is missing"),
+        (b"[4900,{}]", "RELOAD: 'path' is missing or empty"),
+        (b'[4900,{"path":1}]', "RELOAD: 'path' must be a string, not 1"),
+        (b'[3900,{"error":true}]', "RELOADED: 'error' must be a string, not True"),
         (b'[3000,{"id":"x"}]', "PING: 'payload' must be an object"),
         (b'[4000,{"args":{}}]', "PONG: 'args' must be an array"),
         (b"[" * 100_000, "not JSON"),
@@ -194,3 +199,25 @@ def test_the_bytes_are_those_of_the_recordings():
     assert decode([python_ping]) == [
         m.Ping("abc", {"appConfig": {"k": 1}, "args": ["x", 2], "system": {"processPID": "18295"}}, {})
     ]
+
+
+def test_new_code_is_asked_for_and_answered():
+    assert encode(m.Reload("/a/main.py")) == b'[4900,{"path":"/a/main.py"}]\n'
+    assert encode(m.Reloaded("SyntaxError"), line_end=b"\r\n") == b'[3900,{"error":"SyntaxError"}]\r\n'
+    assert decode([b"[3900,{}]\n"]) == [m.Reloaded("")]
+
+
+@pytest.mark.parametrize(
+    ("payload", "can"),
+    [
+        (None, False),
+        ({}, False),
+        ({"system": {"processPID": "1"}}, False),
+        ({"system": {"reload": False}}, False),
+        ({"system": {"reload": 1}}, False),
+        ({"system": [True]}, False),
+        ({"system": {"reload": True}}, True),
+    ],
+)
+def test_a_runner_that_takes_new_code_says_so_in_its_ping(payload: Any, can: bool):
+    assert m.Ping(payload=payload).can_reload is can
