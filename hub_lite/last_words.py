@@ -6,12 +6,18 @@ from runner.protocol.exit_codes import ExitCode
 
 _MAX_LENGTH = 500  # characters of a line in a reason
 _NODE_FAREWELL = re.compile(r"Node\.js v\d")  # the line after the report of an uncaught error
+_AFTERTHOUGHT = re.compile(r"(?:item(?: \d+)?|hint): ")
 _NODE_ERROR = re.compile(r"\w*(?:Error|Exception)\b")  # at the start of a line: what was thrown
 
 
 def last_line(text: bytes) -> str:
-    """Return the line that says best why a process has ended: the last one, or of Node's report the error itself."""
+    """Return the line that says best why a process has ended: the last one, or of Node's report the error itself.
+
+    What our runner says of the item in hand, and its hint, stand behind the error.
+    """
     lines = [line.rstrip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
+    while len(lines) > 1 and _AFTERTHOUGHT.match(lines[-1]):
+        lines.pop()
     if len(lines) > 1 and _NODE_FAREWELL.match(lines[-1]):
         lines.pop()
         lines = [next((line for line in lines if _NODE_ERROR.match(line)), lines[-1])]

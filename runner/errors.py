@@ -6,6 +6,8 @@ RunnerError
 ├── SequenceLoadError        22  the entry file is there, but gives no Sequence
 │   ├── NoSequenceFound          no function marked @sequence and no ``run``
 │   └── SeveralSequences         more than one function marked @sequence
+├── NotReloaded                 the Sequence goes on with the code it has
+├── QuarantineLost           23  the hub does not keep the items that the Sequence could not handle
 ├── LinkLost                 23  the hub broke a link that the Sequence reads or writes
 └── HubUnreachable            1  nobody listens where the hub should be, or it went away before the start
 """
@@ -88,3 +90,21 @@ class LinkLost(RunnerError, ConnectionError):
 
 class HubUnreachable(RunnerError):
     """Nobody listens where the hub should be, or it went away before the start."""
+
+
+class NotReloaded(RunnerError):
+    """The Sequence goes on with the code it has; the hub is told why."""
+
+
+class QuarantineLost(RunnerError):
+    """The hub does not keep the items that the Sequence could not handle; to go on would lose them."""
+
+    exit_code = ExitCode.SEQUENCE_FAILED_DURING_EXECUTION
+
+    def __init__(self, waiting: int, reason: str) -> None:
+        super().__init__(waiting, reason)
+        self.waiting = waiting
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.waiting} quarantined items cannot be kept: {self.reason}"

@@ -20,6 +20,7 @@ from .protocol.codec import Decoder, encode
 from .protocol.errors import LocalProtocolError, RemoteProtocolError
 from .protocol.exit_codes import ExitCode
 from .protocol.lifecycle import (
+    CallKillHandlers,
     CallStopHandlers,
     DeadlinePassed,
     Effect,
@@ -31,6 +32,7 @@ from .protocol.lifecycle import (
     PeerLost,
     RefusedEventError,
     RunnerLife,
+    State,
     StopRequested,
     Up,
 )
@@ -47,10 +49,13 @@ from .protocol.messages import (
     MonitoringReply,
     Ping,
     Pong,
+    Reload,
+    Reloaded,
     Status,
     Stop,
     Unknown,
 )
+from .report import blocked_hint
 
 PATIENCE = 0.25  # seconds the event loop has to answer a beat before it is reported as blocked
 _SHORTEST, _LONGEST = 0.01, 3600.0  # seconds between two beats, whatever rate the hub asks for
@@ -67,8 +72,19 @@ class Author(Protocol):
     def stop(self, seconds: float, can_keep_alive: bool) -> None:
         """Let the stop handlers run and close the Sequence."""
 
+    def kill(self, done: Callable[[], None]) -> bool:
+        """Let the kill handlers run, then call ``done``; return False if there are none."""
+        ...
+
     def event(self, name: str, message: Any) -> None:
         """Hand an event to the author's handlers."""
+
+    def reload(self, path: str) -> None:
+        """Let the code of another entry file go on with the next item, and tell the hub whether it does."""
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the numbers that are reported beside the health; empty if there are none."""
+        ...
 
 
 class Heartbeat:
@@ -110,6 +126,9 @@ class Heartbeat:
         self._probe_sent: float | None = None  # when, while it is unanswered
         self._patience_ends: float | None = None  # for that probe, until it is reported
         self._loop_over = False
+        self._block_told = False
+        self._killed = False  # the kill handlers have run
+        self._closed = False
         self._last_report: dict[str, Any] = {"healthy": True}
         self._outgoing = bytearray()
         self._sending = threading.Condition()
@@ -150,9 +169,14 @@ class Heartbeat:
         self._wake()
 
     def detach(self) -> None:
-        """Say that the author's loop is over. Reports go on, with the last there was, until the process ends."""
+        """Say that the author's loop is over. Reports go on, with the last there was, until the process ends.
+
+        While a kill is under way this does not return: the process ends with the code of that.
+        """
         self._loop_over = True
         self._probe_sent = self._patience_ends = None
+        if self._life.state is State.KILLING:
+            threading.Event().wait()
 
     def send(self, message: Message) -> None:
         """Send a monitoring message, from any thread; waits while a hub that does not read is 1 MiB behind.
@@ -201,10 +225,13 @@ class Heartbeat:
         return self._hub_gone and self._author is not None
 
     def close(self) -> None:
-        """Wait until everything is sent, and half-close monitoring; safe to call twice.
+        """Send the last metrics, wait until everything is sent, and half-close monitoring; safe to call twice.
 
         A hub that does not read is waited for; a kill, or its own end, ends that.
         """
+        if not self._closed and self._author is not None and self._author.metrics():
+            self._report(self._last_report, last=True)
+        self._closed = True
         with self._sending:
             while self._outgoing and not self._hub_gone:
                 self._sending.wait()
@@ -247,7 +274,7 @@ class Heartbeat:
         return max(0, int((min(known) - time.monotonic()) * 1000) + 1) if known else None
 
     def _keep_time(self, now: float) -> None:
-        if self._life.deadline is not None and now >= self._life.deadline:
+        if self._life.deadline is not None and (now >= self._life.deadline or self._killed):
             self._handle(DeadlinePassed())
         sent, patience_ends, next_beat = self._probe_sent, self._patience_ends, self._next_beat
         due = next_beat is not None and now >= next_beat
@@ -261,9 +288,17 @@ class Heartbeat:
                 self._patience_ends = None
                 blocked = {"seconds": round(now - sent, 3), **self._where()}
                 self._report({**self._last_report, "blocked": blocked})
+                self._warn_of_block(blocked)
         elif due and self._author is not None:
             self._probe_sent, self._patience_ends = now, now + PATIENCE
             self._author.probe(self._answered)
+
+    def _warn_of_block(self, blocked: dict[str, Any]) -> None:
+        """Say once how to keep the loop free."""
+        hint = "" if self._block_told else blocked_hint(blocked, self._package)
+        if hint:
+            self._block_told = True
+            self._warn(hint)
 
     def _answered(self, report: dict[str, Any]) -> None:
         """Take the loop's answer to the probe; in the loop's thread."""
@@ -271,16 +306,24 @@ class Heartbeat:
         self._probe_sent = self._patience_ends = None
         self._report(report)
 
-    def _report(self, report: dict[str, Any]) -> None:
+    def _report(self, report: dict[str, Any], *, last: bool = False) -> None:
         with self._sending:
             behind = bool(self._outgoing)
-        if not behind:  # a hub that does not read needs no second report
+        if last or not behind:  # a hub that does not read needs no second report
+            report = self._with_metrics(report)
             try:
                 self.send(Monitoring(report))
             except LocalProtocolError as error:
                 self.send(
                     Monitoring({"healthy": False, "error": f"the health report cannot be sent: {error}"})
                 )
+
+    def _with_metrics(self, report: dict[str, Any]) -> dict[str, Any]:
+        metrics = self._author.metrics() if self._author is not None else {}
+        own = report.get("metrics")  # of an author who puts numbers into the report by hand
+        if not metrics or (own is not None and not isinstance(own, dict)):
+            return report
+        return {**report, "metrics": {**metrics, **(own or {})}}
 
     def _where(self) -> dict[str, Any]:
         """Return file and line the main thread is at, the author's innermost one if there is any.
@@ -333,6 +376,10 @@ class Heartbeat:
             case Event():
                 if self._author is not None:
                     self._author.event(message.name, message.message)
+            case Reload() if self._author is not None:
+                self._author.reload(message.path)
+            case Reload():
+                self.send(Reloaded("the Sequence has not begun"))
             case Unknown():
                 self._warn(f"control: unknown message code {message.number} is ignored")
             case MonitoringReply():
@@ -367,8 +414,15 @@ class Heartbeat:
                 self._author.stop(effect.timeout_ms / 1000, effect.can_keep_alive)
             case CallStopHandlers():
                 self._exit_process(ExitCode.STOPPED)  # nothing of the author's has run
+            case CallKillHandlers():
+                if self._author is None or self._loop_over or not self._author.kill(self._kill_handled):
+                    self._handle(DeadlinePassed())
             case _:
                 pass
+
+    def _kill_handled(self) -> None:
+        self._killed = True
+        self._wake()
 
     def _write(self) -> None:
         """Send what waits, as far as the hub takes it; under the lock."""

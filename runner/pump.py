@@ -6,14 +6,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from sequence_sdk._invoke import ThreadedOutputs
-from sequence_sdk.content import DECODERS, ENCODERS, ContentType, Decoder, bad_output
+from sequence_sdk.content import DECODERS, ENCODERS, ContentType, Decoder, Refuse, bad_output, refuse_nothing
 from sequence_sdk.errors import ContentError
 
 from .errors import LinkLost
 from .protocol.errors import RemoteProtocolError
 from .protocol.input_header import InputHeaderDecoder
-from .sockets import SocketReader, SocketWriter
+from .sockets import FULL, SocketReader, SocketWriter
 
 _TURN = 0.01  # seconds after which the loop is due a turn, whether or not the author's code ever waits
 _SINGLY = (
@@ -28,11 +27,20 @@ class InputSource:
     Sequence knows what it can read.
     """
 
-    def __init__(self, reader: SocketReader, *, declared: str = "", has_prologue: bool = True) -> None:
+    def __init__(
+        self,
+        reader: SocketReader,
+        *,
+        declared: str = "",
+        has_prologue: bool = True,
+        refuse: Refuse = refuse_nothing,
+    ) -> None:
+        self.content_type = ""  # as it was declared or sent, once it is known
         self._reader = reader
         self._declared = declared
+        self._refuse = refuse
         self._header = InputHeaderDecoder() if has_prologue else None
-        self._decoder: Decoder | None = None if has_prologue else _decoder_for(declared)
+        self._decoder: Decoder | None = None if has_prologue else self._decoder_for(declared)
         self._failure: Exception | None = None
         self._begun = False
         self._ended = False
@@ -45,12 +53,12 @@ class InputSource:
         Raises:
             UnsupportedContentType: nobody here reads it.
         """
-        decoder = _decoder_for(self._declared or content_type)
+        decoder = self._decoder_for(self._declared or content_type)
         if not self._begun:
             self._header, self._decoder = None, decoder
 
     async def next_batch(self) -> list[Any] | None:
-        """Return the next items, or None at the end. An error comes again for who asks again.
+        """Return the next items, or None at the end, or none after an ``interrupt``. An error comes again for who asks again.
 
         Raises:
             ContentError: the bytes are not what the content type says, after the items before them.
@@ -58,8 +66,10 @@ class InputSource:
             LinkLost: the hub broke the link.
         """
         while not self._failure and not self._ended:
-            items = self._take(await self._reader.read())
-            if items:
+            chunk = await self._reader.read()
+            if chunk is None:
+                return []
+            if items := self._take(chunk):
                 return items
         if self._failure:
             raise self._failure
@@ -87,16 +97,20 @@ class InputSource:
                 return []
             headers, chunk = found
             self._header = None
-            self._decoder = _decoder_for(self._declared or headers.get("content-type", ""))
+            self._decoder = self._decoder_for(self._declared or headers.get("content-type", ""))
             if not chunk:
                 return []
         if self._decoder is None:
             return []
         return self._decoder.feed(chunk) if chunk else self._decoder.end()
 
+    def _decoder_for(self, content_type: str) -> Decoder:
+        self.content_type = content_type
+        return DECODERS[ContentType.parse(content_type)](refuse=self._refuse)
 
-def _decoder_for(content_type: str) -> Decoder:
-    return DECODERS[ContentType.parse(content_type)]()
+    def interrupt(self) -> None:
+        """Let a wait for items return at once, without any."""
+        self._reader.interrupt()
 
 
 async def pump_output(outputs: AsyncIterator[Any], kind: ContentType, writer: SocketWriter) -> None:
@@ -121,8 +135,9 @@ async def pump_output(outputs: AsyncIterator[Any], kind: ContentType, writer: So
             if close is not None:
                 with contextlib.suppress(ContentError, asyncio.CancelledError):
                     await close()
-            if isinstance(reason, asyncio.CancelledError) and isinstance(outputs, ThreadedOutputs):
-                for item in outputs.leftovers():
+            if isinstance(reason, asyncio.CancelledError):
+                leftovers = getattr(outputs, "leftovers", list)  # those of code in a thread have some
+                for item in leftovers():
                     writer.write(encode(item))
         finally:
             with contextlib.suppress(LinkLost):  # what ended the Sequence is the better news
@@ -134,24 +149,45 @@ async def pump_output(outputs: AsyncIterator[Any], kind: ContentType, writer: So
 async def _write_items(
     outputs: AsyncIterator[Any], encode: Callable[[Any], bytes], writer: SocketWriter
 ) -> None:
-    number = 0
-    singly, last_turn = _SINGLY, time.monotonic()
-    async for item in outputs:
-        number += 1
-        try:
-            data = encode(item)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise bad_output(number, error, item) from None
-        now = time.monotonic()
-        if writer.pending or singly:
-            singly = _SINGLY if now - last_turn > _TURN else max(singly - 1, 0)
-        else:  # the code has waited since the last item, and let it leave
-            last_turn = now
-        writer.write(data)
-        if writer.full:
-            await writer.drain()
-        elif singly:
-            await asyncio.sleep(0)
-        else:
-            continue
-        last_turn = time.monotonic()
+    loop, clock = asyncio.get_running_loop(), time.monotonic
+    batch: list[bytes] = []  # leaves when the loop has its turn
+    handed_over = 0  # items
+    size = 0  # bytes of the batch, and of what the hub has not read
+
+    def hand_over() -> None:
+        nonlocal size, handed_over
+        if batch:
+            handed_over += len(batch)
+            size = writer.send(b"".join(batch))
+            batch.clear()
+
+    singly, last_turn = _SINGLY, clock()
+    append = batch.append
+    try:
+        async for item in outputs:
+            try:
+                data = encode(item)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise bad_output(handed_over + len(batch) + 1, error, item) from None
+            now = clock()
+            if not batch:
+                loop.call_soon(hand_over)
+                if not singly:  # the code has waited since the last item, and let it leave
+                    last_turn = now
+            append(data)
+            size += len(data)
+            if now - last_turn > _TURN:
+                singly = _SINGLY
+            elif singly:
+                singly -= 1
+            if size >= FULL:
+                hand_over()
+                await writer.drain()
+                size = 0
+            elif singly:
+                await asyncio.sleep(0)
+            else:
+                continue
+            last_turn = clock()
+    finally:
+        hand_over()

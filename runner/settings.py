@@ -12,6 +12,9 @@ from typing import Any
 from .errors import InvalidSettings
 from .protocol.hello import is_instance_id
 
+DEBUG_PORT = "HUB_LITE_DEBUG_PORT"  # of our own: no other hub sets it, and no other runner reads it
+DEBUG_SOURCE = "HUB_LITE_DEBUG_SOURCE"
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -24,6 +27,8 @@ class Settings:
     port: int = 0
     sequence_info: dict[str, Any] = field(default_factory=dict)
     connect_info: dict[str, Any] = field(default_factory=dict)
+    debug_port: int | None = None  # where to wait for a debugger before the author's code is loaded
+    debug_source: str = ""  # the folder that the author edits, where a debugger sets its breakpoints
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -41,9 +46,11 @@ class Settings:
             instance_id=instance_id,
             socket_path=socket_path,
             host=environ.get("INSTANCES_SERVER_HOST") or "localhost",
-            port=0 if socket_path else _port(environ),
+            port=0 if socket_path else _port(environ, "INSTANCES_SERVER_PORT"),
             sequence_info=_json_object(environ, "SEQUENCE_INFO"),
             connect_info=_json_object(environ, "RUNNER_CONNECT_INFO"),
+            debug_port=_port(environ, DEBUG_PORT) if environ.get(DEBUG_PORT) else None,
+            debug_source=environ.get(DEBUG_SOURCE, ""),
         )
 
 
@@ -54,10 +61,10 @@ def _required(environ: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _port(environ: Mapping[str, str]) -> int:
-    value = _required(environ, "INSTANCES_SERVER_PORT")
+def _port(environ: Mapping[str, str], name: str) -> int:
+    value = _required(environ, name)
     if not (value.isascii() and value.isdigit() and len(value) <= 5 and 0 < int(value) < 65536):
-        raise InvalidSettings(f"INSTANCES_SERVER_PORT must be a port from 1 to 65535, not {value!r}")
+        raise InvalidSettings(f"{name} must be a port from 1 to 65535, not {value!r}")
     return int(value)
 
 

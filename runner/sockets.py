@@ -63,9 +63,13 @@ class SocketReader:
         link.setblocking(False)
         self._link = link
         self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._interrupted = False
 
-    async def read(self) -> bytes:
-        """Return up to 256 KiB as soon as there is any; ``b""`` is the end. The loop gets at least one turn.
+    async def read(self) -> bytes | None:
+        """Return up to 256 KiB as soon as there is any; ``b""`` is the end, and None an interrupted wait.
+
+        The loop gets at least one turn.
 
         Raises:
             LinkLost: the hub broke the link.
@@ -76,6 +80,8 @@ class SocketReader:
                 chunk = self._link.recv(READ_SIZE)
             except BlockingIOError:
                 await self._readable()
+                if self._interrupted:
+                    return None
                 continue
             except OSError as error:
                 raise LinkLost("input", error.strerror or str(error)) from None
@@ -83,13 +89,21 @@ class SocketReader:
                 raise LinkLost("input", "it was closed, not ended")
             return chunk
 
+    def interrupt(self) -> None:
+        """Let a read that waits return None at once."""
+        if self._waiter is not None:
+            self._interrupted = True
+            _wake(self._waiter)
+
     async def _readable(self) -> None:
-        waiter = self._loop.create_future()
-        self._loop.add_reader(self._link, _wake, waiter)
+        self._interrupted = False
+        self._waiter = self._loop.create_future()
+        self._loop.add_reader(self._link, _wake, self._waiter)
         try:
-            await waiter
+            await self._waiter
         finally:
             self._loop.remove_reader(self._link)
+            self._waiter = None
 
     def close(self) -> None:
         """Close the link; safe to call twice."""
@@ -140,6 +154,18 @@ class SocketWriter:
         if not self._scheduled and not self._watching:
             self._scheduled = True
             self._loop.call_soon(self._flush)
+
+    def send(self, data: bytes) -> int:
+        """Take bytes that leave at once, behind those that wait.
+
+        Return how many bytes wait then: ``FULL`` or more if the user should ``drain``.
+        """
+        if not self._buffer:
+            data = data[self._send(data) :]
+        if data:
+            self._buffer += data
+            self._flush()
+        return FULL if self._error is not None else len(self._buffer)
 
     async def drain(self) -> None:
         """Wait until everything is in the kernel's hands. The loop gets at least one turn.

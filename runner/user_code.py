@@ -1,25 +1,25 @@
-"""The author's code: load it as Python would, find its Sequence, and show its errors without ours around them."""
+"""The author's code: load it as Python would, find its Sequence, and make room for a newer version of it."""
 
+import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import sequence_sdk
-from sequence_sdk.spec import CLASSIC, SequenceSpec, spec_of
+from sequence_sdk.find import Found, NoneFound, SeveralFound, find_sequence
+from sequence_sdk.spec import SequenceSpec
 
 from .errors import NoSequenceFound, SequenceLoadError, SeveralSequences
+from .report import OURS
+from .report import format_error as format_error  # noqa: PLC0414 - callers that have not moved yet
 
+DEPENDENCIES = "__pypackages__"  # the folder of what a package has brought along
 MODULE_NAME = "sequence"  # what the entry file is called in sys.modules; packages rely on it
-_OURS = tuple(
-    str(Path(module.__file__ or "").parent) + os.sep for module in (sequence_sdk, sys.modules["runner"])
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +47,93 @@ def package_root(entry: Path) -> Path:
 
 def prepare_path(entry: Path) -> None:
     """Put the author's folders first on ``sys.path``, and make room for modules of theirs that are named like ours."""
-    root = package_root(entry)
-    folders = [entry.parent, entry.parent / "__pypackages__", root, root / "__pypackages__"]
-    wanted = list(dict.fromkeys(str(folder) for folder in folders if folder.is_dir()))
+    wanted = _folders(entry)
     sys.path[:] = wanted + [folder for folder in sys.path if folder not in wanted]
-    if any((Path(folder, "runner.py")).is_file() or Path(folder, "runner").is_dir() for folder in wanted):
+    _make_room(wanted)
+    sys.argv = [str(entry)]
+
+
+def swap_path(old_entry: Path, new_entry: Path) -> None:
+    """Put a new version of the package in the place of the old one, which may be gone from the disk afterwards.
+
+    ``forget`` the old one's modules first. Its folders on ``sys.path`` become the new one's, also what the author has added from
+    below it; and dependencies that are loaded find their files in the new one. The other way round puts all of it back.
+    """
+    old, new = str(package_root(old_entry)), str(package_root(new_entry))
+    wanted, former = _folders(new_entry), set(_folders(old_entry))
+    first = next((at for at, folder in enumerate(sys.path) if folder in former), 0)
+    ahead = [_moved(folder, old, new) for folder in sys.path[:first]]
+    behind = [_moved(folder, old, new) for folder in sys.path[first:] if folder not in former]
+    sys.path[:] = dict.fromkeys([*ahead, *wanted, *behind])
+    for module in list(sys.modules.values()):
+        if isinstance(module, ModuleType):
+            _move(module, old, new)
+    importlib.invalidate_caches()
+    _make_room(wanted)
+    sys.argv = [str(new_entry)]
+
+
+def _moved(place: str, old: str, new: str) -> str:
+    return new + place[len(old) :] if place == old or place.startswith(old + os.sep) else place
+
+
+def _move(module: ModuleType, old: str, new: str) -> None:
+    """Let a module, and what is still to be imported of it, look for files where they are now."""
+    names = vars(module)  # and no attributes: those of a lazy module do things
+    place = names.get("__file__")
+    if isinstance(place, str):
+        names["__file__"] = _moved(place, old, new)
+    path, spec = names.get("__path__"), names.get("__spec__")
+    if isinstance(path, list):
+        path[:] = [_moved(str(folder), old, new) for folder in path]
+    if isinstance(spec, importlib.machinery.ModuleSpec):
+        if isinstance(spec.origin, str):
+            spec.origin = _moved(spec.origin, old, new)
+        loader = spec.loader
+        if isinstance(loader, importlib.abc.FileLoader) and isinstance(loader.path, str):
+            loader.path = _moved(loader.path, old, new)  # where importlib.resources looks
+
+
+def forget(root: Path) -> dict[str, ModuleType]:
+    """Take the author's modules below ``root`` out of ``sys.modules`` and return them, by their names.
+
+    Dependencies in a ``__pypackages__`` stay: they have not changed, and many of them cannot be imported twice.
+    ``sys.modules.update`` of what is returned puts them back.
+    """
+    gone = {name: module for name, module in list(sys.modules.items()) if _is_below(module, str(root))}
+    for name in gone:
+        del sys.modules[name]
+    return gone
+
+
+def _is_below(module: ModuleType | None, root: str) -> bool:
+    places = [getattr(module, "__file__", None), *_search_path(module)]
+    place = next((place for place in places if isinstance(place, str)), "")
+    if not place.startswith(os.path.join(root, "")):  # noqa: PTH118 - names of modules' files are strings
+        return False
+    return DEPENDENCIES not in Path(place[len(root) :]).parts and not place.startswith(OURS)
+
+
+def _search_path(module: ModuleType | None) -> list[Any]:
+    """Return where the modules of a package are looked for; a package without an ``__init__.py`` has nothing else."""
+    try:
+        return list(getattr(module, "__path__", None) or ())
+    except Exception:  # noqa: BLE001 - a lazy module of somebody's may raise anything
+        return []
+
+
+def _folders(entry: Path) -> list[str]:
+    """Return the author's folders that modules come from, the first to be looked into first."""
+    root = package_root(entry)
+    folders = [entry.parent, entry.parent / DEPENDENCIES, root, root / DEPENDENCIES]
+    return list(dict.fromkeys(str(folder) for folder in folders if folder.is_dir()))
+
+
+def _make_room(folders: list[str]) -> None:
+    """Forget our own modules where the author has some of that name; they live on where they are used."""
+    if any((Path(folder, "runner.py")).is_file() or Path(folder, "runner").is_dir() for folder in folders):
         for name in [name for name in sys.modules if name == "runner" or name.startswith("runner.")]:
             del sys.modules[name]
-    sys.argv = [str(entry)]
 
 
 def load(entry: Path) -> AuthorCode:
@@ -82,28 +161,13 @@ def load(entry: Path) -> AuthorCode:
 
 
 def _find(module: ModuleType, entry: Path) -> tuple[Callable[..., Any], SequenceSpec]:
-    """Return the function marked ``@sequence``, or the classic ``run``.
-
-    ``run`` wins among several marked ones, and those of the file itself win over imported ones.
-    """
-    members = {name: value for name, value in vars(module).items() if callable(value)}
-    marked = {name: (value, spec) for name, value in members.items() if (spec := spec_of(value)) is not None}
-    own = {name: found for name, found in marked.items() if _is_own(found[0])}
-    marked = own or marked
-    if "run" in marked:
-        return marked["run"]
-    unique = {id(value): (value, spec) for value, spec in marked.values()}
-    if len(unique) == 1:
-        return next(iter(unique.values()))
-    if unique:
-        raise SeveralSequences(entry, sorted(marked))
-    if "run" in members:
-        return members["run"], spec_of(members["run"]) or CLASSIC
-    raise NoSequenceFound(entry, [name for name, value in members.items() if _is_own(value)])
-
-
-def _is_own(value: object) -> bool:
-    return getattr(value, "__module__", None) == MODULE_NAME
+    match find_sequence(vars(module), MODULE_NAME):
+        case Found(thing=thing, spec=spec):
+            return thing, spec
+        case SeveralFound(names=names):
+            raise SeveralSequences(entry, list(names))
+        case NoneFound(functions=functions):
+            raise NoSequenceFound(entry, list(functions))
 
 
 def declared_topic(holder: object, attribute: str, key: str) -> Topic:
@@ -129,25 +193,3 @@ def declared_topic(holder: object, attribute: str, key: str) -> Topic:
             raise SequenceLoadError(
                 f'{attribute} must be a dict such as {{"{key}": "topic", "contentType": "text/plain"}}, not {value!r}'
             )
-
-
-def format_error(error: BaseException) -> str:
-    """Return the traceback of an error as Python prints it, without a frame of ours: it starts at the author's."""
-    shown = traceback.TracebackException.from_exception(error)
-    _strip(shown, set())
-    return "".join(shown.format())
-
-
-def _strip(shown: traceback.TracebackException, seen: set[int]) -> None:
-    if id(shown) in seen:
-        return
-    seen.add(id(shown))
-    if shown.stack is not None:
-        frames = [
-            frame for frame in shown.stack if not frame.filename.startswith((*_OURS, "<frozen importlib"))
-        ]
-        # None: a heading without a line below it tells nothing
-        shown.stack = traceback.StackSummary.from_list(frames) if frames else None  # type: ignore[assignment]
-    for other in (shown.__cause__, shown.__context__, *(getattr(shown, "exceptions", None) or ())):
-        if other is not None:
-            _strip(other, seen)

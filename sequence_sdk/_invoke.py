@@ -4,8 +4,18 @@ import asyncio
 import inspect
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from numbers import Number
+from types import MappingProxyType
 from typing import Any
 
 from .content import ContentType
@@ -18,10 +28,16 @@ _SIZED = (str, bytes, bytearray)
 
 
 async def call(
-    function: Callable[..., Any], spec: SequenceSpec, context: Context, input: Any, args: list[Any]
+    function: Callable[..., Any],
+    spec: SequenceSpec,
+    context: Context,
+    input: Any,
+    args: Sequence[Any] = (),
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
     """Call the function and return what it gives, awaited as often as it needs."""
-    result = function(context, input, *args) if spec.wants_context else function(input, *args)
+    places = (context, input) if spec.wants_context else (input,)
+    result = function(*places, *args, **options)
     while inspect.isawaitable(result) and not isinstance(result, AsyncIterable):
         result = await result
     return result

@@ -114,15 +114,26 @@ _encode_json = json.JSONEncoder(
 _encode_nan = json.JSONEncoder(default=_plain).encode
 
 
+Refuse = Callable[[int, bytes, ContentError], bool]
+"""Takes the number of a line that is no item, the line without its end, and the error; returns whether to go on without it."""
+
+
+def refuse_nothing(_number: int, _line: bytes, _error: ContentError) -> bool:
+    """Refuse to go on: the first line that is no item ends the input."""
+    return False
+
+
 class Decoder(ABC):
     """Cuts a stream into items. ``failure`` is the error that stands behind the items given so far.
 
-    A line may have ``max_item`` bytes before its line end.
+    A line may have ``max_item`` bytes before its line end: a longer one always is a failure. Whether another line that is no
+    item is one, ``refuse`` says.
     """
 
-    def __init__(self, *, max_item: int = MAX_ITEM) -> None:
+    def __init__(self, *, max_item: int = MAX_ITEM, refuse: Refuse = refuse_nothing) -> None:
         self.failure: ContentError | None = None
         self._max_item = max_item
+        self._refuse = refuse
 
     @abstractmethod
     def feed(self, chunk: bytes) -> list[Any]:
@@ -132,12 +143,15 @@ class Decoder(ABC):
     def end(self) -> list[Any]:
         """Return the item that only the end makes whole, if there is one."""
 
+    def _stop(self, error: ContentError) -> None:
+        self.failure = error
+
 
 class LineDecoder(Decoder):
     """What decoders of lines share: only a line feed ends a line, and the last line may lack it."""
 
-    def __init__(self, *, max_item: int = MAX_ITEM) -> None:
-        super().__init__(max_item=max_item)
+    def __init__(self, *, max_item: int = MAX_ITEM, refuse: Refuse = refuse_nothing) -> None:
+        super().__init__(max_item=max_item, refuse=refuse)
         self._parts: list[bytes] = []  # of the line that is not finished yet
         self._held = 0
         self._lines = 0  # finished lines so far, for error messages
@@ -192,8 +206,19 @@ class LineDecoder(Decoder):
         self._fail(self._lines + 1, f"the line is longer than {self._max_item} bytes", shown)
 
     def _fail(self, line: int, problem: str, shown: str) -> None:
-        self.failure = BadInput(line, problem, shown)
+        self._stop(BadInput(line, problem, shown))
+
+    def _stop(self, error: ContentError) -> None:
+        super()._stop(error)
         self._parts.clear()
+
+    def _may_go_on(self, number: int, problem: str, line: bytes) -> bool:
+        """Tell whether to go on behind a line that is no item; if not, it is the failure."""
+        error = BadInput(number, problem, _show(line))
+        if self._refuse(number, line, error):
+            return True
+        self._stop(error)
+        return False
 
     @abstractmethod
     def _decode(self, block: bytes) -> list[Any]:
@@ -211,29 +236,31 @@ class TextDecoder(LineDecoder):
     """Lines of UTF-8, each with its line feed; the last may lack it. Nothing else ends a line."""
 
     def _decode(self, block: bytes) -> list[str]:
-        try:
-            return list(io.StringIO(block.decode("utf-8"), newline="\n"))
-        except UnicodeDecodeError as error:
-            start = block.rfind(b"\n", 0, error.start) + 1
-            good = list(io.StringIO(block[:start].decode("utf-8"), newline="\n"))
-            line = block[start:].split(b"\n", 1)[0]
-            place = error.start - start
-            problem = f"byte {place} (0x{line[place]:02x}) is not UTF-8"
-            self._fail(self._lines + len(good) + 1, problem, _show(line))
-            return good
+        items: list[str] = []
+        number = self._lines  # of the lines that are done with
+        while True:
+            try:
+                return items + list(io.StringIO(block.decode("utf-8"), newline="\n"))
+            except UnicodeDecodeError as error:
+                start = block.rfind(b"\n", 0, error.start) + 1
+                good = list(io.StringIO(block[:start].decode("utf-8"), newline="\n"))
+                items += good
+                number += len(good) + 1
+                line, _, block = block[start:].partition(b"\n")
+                place = error.start - start
+                if not self._may_go_on(number, f"byte {place} (0x{line[place]:02x}) is not UTF-8", line):
+                    return items
 
 
 class NdjsonDecoder(LineDecoder):
     """One JSON value a line; blank lines are nothing."""
 
-    def __init__(self, *, max_item: int = MAX_ITEM) -> None:
-        super().__init__(max_item=max_item)
+    def __init__(self, *, max_item: int = MAX_ITEM, refuse: Refuse = refuse_nothing) -> None:
+        super().__init__(max_item=max_item, refuse=refuse)
         self._loads, _ = json_functions()
 
     def _decode(self, block: bytes) -> list[Any]:
-        lines = block.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
+        lines = block.removesuffix(b"\n").split(b"\n")
         try:
             return list(map(self._loads, lines))
         except (ValueError, RecursionError):  # a bad line, or only a blank one: find out which
@@ -247,8 +274,9 @@ class NdjsonDecoder(LineDecoder):
             try:
                 items.append(self._loads(line))
             except (ValueError, RecursionError) as error:
-                self._fail(number, f"not JSON ({str(error).partition(': line')[0]})", _show(line))
-                break
+                problem = f"not JSON ({str(error).partition(': line')[0]})"
+                if not self._may_go_on(number, problem, line):
+                    break
         return items
 
 
@@ -306,7 +334,19 @@ def ndjson_encoder() -> Callable[[Any], bytes]:
                 'or declare @sequence(gives="text/plain") or (gives="application/octet-stream")'
             ) from None
 
-    return encode
+    try:
+        import orjson  # noqa: PLC0415 - never before the author's code
+    except ImportError:
+        return encode
+    fast, line_end = orjson.dumps, orjson.OPT_APPEND_NEWLINE
+
+    def encode_fast(item: Any) -> bytes:
+        try:
+            return fast(item, None, line_end)
+        except TypeError:
+            return encode(item)
+
+    return encode_fast
 
 
 def octet_encoder() -> Callable[[Any], bytes]:

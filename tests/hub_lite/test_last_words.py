@@ -89,3 +89,9 @@ def test_a_long_line_is_cut(text: str) -> None:
 )
 def test_an_old_runners_code_is_told_as_todays(code: int, up: bool, completed: bool, today: int) -> None:
     assert code_of_old_runner(code, up=up, completed=completed) == today
+
+
+def test_the_item_in_hand_and_a_hint_stand_behind_the_error():
+    told = b'Traceback ...\nKeyError: \'v\'\nitem 17: {"id": 5}\nhint: write takes="application/x-ndjson"\n'
+    assert last_line(told) == "KeyError: 'v'"
+    assert last_line(b"hint: alone\n") == "hint: alone"

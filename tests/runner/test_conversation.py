@@ -46,7 +46,7 @@ def test_the_ping_says_all_that_is_known(tcp_hub: FakeHub, write: Write) -> None
         == (
             f'[3000,{{"id":"{INSTANCE_ID}","sequenceInfo":{{"id":"a-sequence","config":{{"name":"x"}}}},'
             f'"created":{created},"payload":{{"appConfig":{{"k":1}},"args":["x",2],"outputTopic":"t",'
-            f'"system":{{"processPID":"{tcp_hub.process.pid}"}}}},"status":"starting","inputHeadersSent":false}}]\r\n'
+            f'"system":{{"processPID":"{tcp_hub.process.pid}","reload":true}}}},"status":"starting","inputHeadersSent":false}}]\r\n'
         ).encode()
     )
 
@@ -63,6 +63,7 @@ def test_the_whole_conversation_of_a_simple_sequence(hub: FakeHub, write: Write)
         b'[3001,{"healthy":true}]\r\n',
         b'[3012,{"requires":"","contentType":""}]\r\n',
         b'[3012,{"provides":"","contentType":"text/plain"}]\r\n',
+        b'[3001,{"healthy":true,"metrics":{"items":{"in":2,"out":2,"skipped":0,"quarantined":0}}}]\r\n',
     ]
     assert hub.stdout() == ""
     assert hub.stderr() == ""
@@ -113,7 +114,10 @@ def test_a_start_without_configuration_and_arguments_has_empty_ones(hub: FakeHub
 
 def test_arguments_that_do_not_fit_are_the_authors_error(hub: FakeHub, write: Write) -> None:
     hub.start(write("async def run(context, input, one): yield one"), args=[1, 2])
-    assert hub.stderr() == "TypeError: run() takes 3 positional arguments but 4 were given\n"
+    error, hint, end = hub.stderr().split("\n")
+    assert error == "TypeError: run() takes 3 positional arguments but 4 were given"
+    assert hint.startswith("hint: main.py:1: run(context, input, one) is called with")
+    assert end == ""
     assert hub.wait() == 23
 
 
@@ -292,5 +296,5 @@ def test_the_first_report_comes_before_the_code_is_loaded(hub: FakeHub, write: W
     hub.start(write("import time\ntime.sleep(0.05)\n" + NOTHING))
     hub.wait()
     codes = [json.loads(line)[0] for line in hub.links[MONITORING].rest().splitlines()]
-    assert codes == [3001, 3012, 3012]
+    assert codes == [3001, 3012, 3012, 3001]  # and the last one has the final metrics
     assert hub.links[STDERR].rest() == b""

@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Any
 
 import pytest
 
@@ -108,11 +109,18 @@ WAIT = """
 """
 
 
-def fast_report(hub: FakeHub) -> dict[str, object]:
+def health(hub: FakeHub) -> dict[str, Any]:
+    """Return the next report, without the metrics beside it."""
+    report = dict(hub.until(MONITOR))
+    report.pop("metrics", None)
+    return report
+
+
+def fast_report(hub: FakeHub) -> dict[str, Any]:
     """Return the next report that is made after now."""
     hub.event("ready")
     hub.say(4003, {"monitoringRate": 50})
-    reports = [hub.until(MONITOR) for _ in range(3)]
+    reports = [health(hub) for _ in range(3)]
     return reports[-1]
 
 
@@ -153,6 +161,99 @@ def test_a_health_check_that_raises_is_logged(hub: FakeHub, write: Write) -> Non
     assert (record["level"], record["msg"]) == ("ERROR", "the health check failed")
     assert record["error"].startswith("Traceback (most recent call last):\n  File ")
     assert "main.py" in record["error"].splitlines()[1]
+
+
+def test_handlers_add_to_the_report_in_order_sync_and_async(hub: FakeHub, write: Write) -> None:
+    hub.start(
+        write(
+            """
+            import asyncio
+            async def run(context, input):
+                async def check():
+                    await asyncio.sleep(0)
+                    return {"healthy": True, "a": 1}
+                async def last(report):
+                    await asyncio.sleep(0.001)
+                    return {"sum": report["a"] + report["b"]}
+                context.set_health_check(check)
+                context.add_monitoring_handler(lambda report: {"a": 2, "b": 3})
+                context.add_monitoring_handler(last)
+                context.emit("ready")
+                await asyncio.Event().wait()
+            """
+        )
+    )
+    assert fast_report(hub) == {"healthy": True, "a": 2, "b": 3, "sum": 5}
+
+
+def test_a_check_that_waits_delays_its_own_answer_and_is_no_blocked_loop(hub: FakeHub, write: Write) -> None:
+    hub.start(
+        write(
+            """
+            import asyncio
+            async def run(context, input):
+                go = asyncio.Event()
+                async def check():
+                    context.emit("asked")
+                    await go.wait()
+                    return {"healthy": False}
+                context.on("go", lambda _: go.set())
+                context.set_health_check(check)
+                context.emit("ready")
+                await asyncio.Event().wait()
+            """
+        )
+    )
+    hub.event("ready")
+    hub.say(4003, {"monitoringRate": 50})
+    hub.event("asked")
+    assert [health(hub) for _ in range(4)] == [{"healthy": True}] * 4  # longer than a loop may be blocked
+    hub.say(5001, {"eventName": "go"})
+    while health(hub)["healthy"]:
+        pass
+    assert health(hub) == {"healthy": False}
+
+
+def test_a_report_whose_task_is_cancelled_is_the_last_one_again(hub: FakeHub, write: Write) -> None:
+    hub.start(
+        write(
+            """
+            import asyncio
+            async def run(context, input):
+                context.add_monitoring_handler(lambda report: asyncio.current_task().cancel() and None)
+                context.add_monitoring_handler(lambda report: asyncio.sleep(0))
+                context.emit("ready")
+                await asyncio.Event().wait()
+            """
+        )
+    )
+    assert fast_report(hub) == {"healthy": True}
+
+
+def test_metrics_of_the_author_are_reported_and_once_more_at_the_end(hub: FakeHub, write: Write) -> None:
+    hub.start(
+        write(
+            """
+            def run(context, input):
+                lines = context.metrics.counter("lines", "what was read")
+                context.metrics.gauge("depth").set(-1.5)
+                context.emit("ready")
+                for line in input:
+                    lines.add()
+                    yield line
+                lines.add(0.5)
+            """
+        )
+    )
+    hub.event("ready")
+    hub.say(4003, {"monitoringRate": 50})
+    metrics = hub.until(MONITOR)["metrics"]
+    assert (metrics["lines"], metrics["depth"]) == (0, -1.5)
+    hub.input("text/plain", b"a\nb\n")
+    hub.last_messages()
+    assert hub.messages[-1][0] == MONITOR
+    assert hub.messages[-1][1]["metrics"]["lines"] == 2.5
+    assert hub.wait() == 0
 
 
 @pytest.mark.parametrize("block", ["time.sleep(60)", "while True: pass", "threading.Event().wait()"])
@@ -222,7 +323,7 @@ def test_the_hub_sets_the_rate_of_reports(hub: FakeHub, write: Write) -> None:
     hub.until(MONITOR)
     start = time.monotonic()
     for _ in range(10):
-        assert hub.until(MONITOR) == {"healthy": True}
+        assert health(hub) == {"healthy": True}
     assert time.monotonic() - start > 9 / 40 - 0.01
     hub.say(4003, {"monitoringRate": 1e-300})
     hub.say(5001, {"eventName": "echo", "message": "still there"})
@@ -238,8 +339,8 @@ def test_reports_go_on_without_replies(hub: FakeHub, write: Write) -> None:
     hub.start(write(ECHO))
     hub.event("ready")
     hub.say(4003, {"monitoringRate": 50})
-    lines = [hub.links[MONITORING].line() for _ in range(10)]
-    assert set(lines) == {b'[3001,{"healthy":true}]\r\n'}
+    reports = [json.loads(hub.links[MONITORING].line()) for _ in range(10)]
+    assert all(code == MONITOR and report["healthy"] is True for code, report in reports)
 
 
 def test_a_hub_that_does_not_read_monitoring_gets_no_second_report(hub: FakeHub, write: Write) -> None:

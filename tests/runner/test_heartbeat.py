@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +25,8 @@ class Author:
         self.heard: list[tuple[Any, ...]] = []
         self.changed = threading.Condition()
         self.report: dict[str, Any] | None = {"healthy": True}
+        self.numbers: dict[str, Any] = {}
+        self.kill_handlers: Callable[[Callable[[], None]], None] | None = None
 
     def hear(self, *what: Any) -> None:
         with self.changed:
@@ -42,8 +45,17 @@ class Author:
     def stop(self, seconds: float, can_keep_alive: bool) -> None:
         self.hear("stop", seconds, can_keep_alive)
 
+    def kill(self, done: Callable[[], None]) -> bool:
+        if self.kill_handlers is None:
+            return False
+        self.kill_handlers(done)
+        return True
+
     def event(self, name: str, message: Any) -> None:
         self.hear("event", name, message)
+
+    def metrics(self) -> dict[str, Any]:
+        return self.numbers
 
 
 class Rig:
@@ -158,6 +170,57 @@ def test_a_kill_is_137_and_needs_nobody(rig: Rig) -> None:
     assert rig.wait_for_exit() == 137
 
 
+def test_kill_handlers_have_a_fifth_of_a_second_whatever_they_do(rig: Rig) -> None:
+    rig.begin()
+    rig.author.kill_handlers = lambda done: rig.author.hear("kill")
+    rig.say(4002)
+    start = time.monotonic()
+    rig.author.wait_for("kill")
+    rig.say(4002)
+    rig.say(4001)
+    assert rig.wait_for_exit() == 137
+    assert 0.19 < time.monotonic() - start < 5
+
+
+def test_a_kill_is_over_as_soon_as_its_handlers_are(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.protocol.lifecycle.KILL_HANDLERS_GRACE", 60.0)
+    rig.begin()
+    rig.author.kill_handlers = lambda done: threading.Thread(target=done).start()
+    rig.say(4002)
+    assert rig.wait_for_exit() == 137
+
+
+def test_the_end_of_the_hub_does_not_make_a_stop_of_a_kill(rig: Rig) -> None:
+    rig.begin()
+    rig.author.kill_handlers = lambda done: rig.author.hear("kill")
+    rig.say(4002)
+    rig.author.wait_for("kill")
+    rig.control.close()
+    assert rig.wait_for_exit() == 137
+    assert [what for what in rig.author.heard if what[0] == "stop"] == []
+    assert rig.heartbeat.abandoned
+
+
+def test_kill_handlers_are_not_called_when_their_loop_is_over(rig: Rig) -> None:
+    rig.begin()
+    rig.author.kill_handlers = lambda done: rig.author.hear("kill")
+    rig.heartbeat.detach()
+    rig.say(4002)
+    assert rig.wait_for_exit() == 137
+    assert ("kill",) not in rig.author.heard
+
+
+def test_a_lost_hub_that_is_outlived_calls_the_kill_handlers(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.protocol.lifecycle.HUB_LOST_GRACE", 0.02)
+    rig.begin()
+    rig.author.kill_handlers = lambda done: rig.author.hear("kill")
+    rig.control.close()
+    rig.author.wait_for("kill")
+    assert rig.wait_for_exit() == 138
+
+
 def test_a_stop_before_the_author_is_attached_ends_the_process(rig: Rig) -> None:
     rig.heartbeat.start(Ping(ID, payload={}))
     rig.say(4001)
@@ -250,6 +313,57 @@ def test_reports_go_on_when_the_loop_is_over(rig: Rig) -> None:
     rig.author.report = None
     rig.say(4003, {"monitoringRate": 100})
     assert [rig.message() for _ in range(3)] == [[3001, {"healthy": True}]] * 3
+
+
+def test_metrics_stand_in_the_report_beside_the_health(rig: Rig) -> None:
+    rig.begin()
+    rig.author.numbers = {"lines": 3}
+    rig.say(4003, {"monitoringRate": 100})
+    assert rig.until(3001) == {"healthy": True, "metrics": {"lines": 3}}
+    rig.author.report = {"healthy": True, "metrics": {"own": 1, "lines": 4}}
+    while (report := rig.until(3001))["metrics"] == {"lines": 3}:
+        pass
+    assert report == {"healthy": True, "metrics": {"own": 1, "lines": 4}}
+    rig.author.report = {"healthy": False, "metrics": "no object"}
+    while (report := rig.until(3001))["healthy"]:
+        pass
+    assert report == rig.author.report
+
+
+def test_metrics_are_fresh_while_the_loop_is_blocked(rig: Rig) -> None:
+    rig.begin()
+    rig.author.report = None
+    rig.author.numbers = {"lines": 1}
+    rig.say(4003, {"monitoringRate": 20})
+    assert rig.until(3001)["metrics"] == {"lines": 1}
+    rig.author.numbers = {"lines": 2}
+    while (report := rig.until(3001))["metrics"] == {"lines": 1}:
+        pass
+    assert "blocked" in report
+
+
+def test_the_last_report_has_the_final_metrics_and_there_is_none_without(rig: Rig) -> None:
+    rig.begin()
+    rig.say(4003, {"monitoringRate": 0.001})
+    rig.heartbeat.detach()
+    rig.author.numbers = {"lines": 7}
+    rig.heartbeat.close()
+    rig.heartbeat.close()
+    reports = [json.loads(line)[1] for line in rig.lines]
+    assert reports[-1] == {"healthy": True, "metrics": {"lines": 7}}
+    assert [report for report in reports if "metrics" in report] == reports[-1:]
+
+
+def test_without_metrics_there_is_no_last_report(rig: Rig) -> None:
+    rig.begin()
+    rig.say(4003, {"monitoringRate": 0.001})
+    rig.say(5001, {"eventName": "after"})
+    rig.author.wait_for("event", "after", None)
+    rig.author.report = None
+    rig.heartbeat.detach()
+    before = rig.author.heard.count(("probe",))
+    rig.heartbeat.close()
+    assert len(list(rig.lines)) <= before + 1
 
 
 def test_a_line_that_control_ends_inside_is_warned_about(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

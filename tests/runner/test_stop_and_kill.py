@@ -8,8 +8,10 @@ import time
 import psutil
 import pytest
 
+from runner.protocol.bpmux import DataReceived, Multiplexer
+
 from .conftest import Write
-from .fake_hub import ALIVE, IN, LOG, MONITOR, OUT, PANG, PING, STDERR, STDOUT, STOPPED, FakeHub
+from .fake_hub import ALIVE, IN, LOG, MONITOR, OUT, PACKAGE, PANG, PING, STDERR, STDOUT, STOPPED, FakeHub
 
 WAITING = """
     import asyncio
@@ -491,7 +493,7 @@ def test_a_kill_ends_exit_handlers_that_hang(hub: FakeHub, write: Write) -> None
     assert hub.wait() == 137
 
 
-def test_a_kill_runs_no_handlers(hub: FakeHub, write: Write) -> None:
+def test_a_kill_runs_no_stop_handler_and_no_finally(hub: FakeHub, write: Write) -> None:
     hub.start(
         write(
             """
@@ -511,6 +513,378 @@ def test_a_kill_runs_no_handlers(hub: FakeHub, write: Write) -> None:
     hub.say(4002)
     assert hub.wait() == 137
     assert hub.stdout() == ""
+
+
+KILL_HANDLERS = """
+    import asyncio, time
+    async def run(context, input):
+        HANDLERS
+        context.emit("ready")
+        yield "given "
+        await end.wait()
+"""
+
+
+def killed(hub: FakeHub, write: Write, handlers: str) -> float:
+    """Kill a Sequence with these kill handlers; return how long that takes."""
+    hub.start(write(KILL_HANDLERS.replace("HANDLERS", "end = asyncio.Event()\n        " + handlers)))
+    hub.event("ready")
+    start = time.monotonic()
+    hub.say(4002)
+    assert hub.wait() == 137
+    return time.monotonic() - start
+
+
+def test_kill_handlers_run_all_together_sync_and_async(hub: FakeHub, write: Write) -> None:
+    took = killed(
+        hub,
+        write,
+        """async def slow(name):
+            await asyncio.sleep(0.02)
+            print(name)
+        context.add_kill_handler(lambda: slow("slow"))
+        context.add_kill_handler(lambda: 1 / 0)
+        context.add_kill_handler(lambda: print("quick", end=""))
+        context.add_kill_handler(lambda: context.emit("killed", 1))""",
+    )
+    assert took < 0.2  # handlers that are through are not waited for
+    assert hub.stdout() == "quickslow\n"
+    assert hub.event("killed") == 1
+    assert [record["msg"] for record in hub.log()] == ["a kill handler failed"]
+
+
+@pytest.mark.parametrize(
+    "handlers",
+    [
+        "context.add_kill_handler(asyncio.Event().wait)",
+        "context.add_kill_handler(lambda: time.sleep(60))",
+        "for _ in 'ab': context.add_kill_handler(lambda: asyncio.current_task().cancel() and asyncio.sleep(60))",
+        "context.add_kill_handler(lambda: exit(3)); context.add_kill_handler(asyncio.Event().wait)",
+        "context.add_kill_handler(end.set); context.add_kill_handler(asyncio.Event().wait)",
+        "context.add_kill_handler(context.end); context.add_kill_handler(asyncio.Event().wait)",
+        "context.add_kill_handler(lambda: [task.cancel() for task in asyncio.all_tasks()])",
+    ],
+    ids=[
+        "waits",
+        "blocks",
+        "are cancelled",
+        "exits",
+        "ends the function",
+        "ends the Sequence",
+        "cancels all",
+    ],
+)
+def test_kill_handlers_cannot_hold_a_kill_up_nor_make_another_end_of_it(
+    hub: FakeHub, write: Write, handlers: str
+) -> None:
+    assert killed(hub, write, handlers) < 2
+
+
+def test_a_blocked_loop_delays_a_kill_by_its_grace_only(hub: FakeHub, write: Write) -> None:
+    took = killed(
+        hub, write, "context.add_kill_handler(lambda: print('never')); context.emit('ready'); time.sleep(60)"
+    )
+    assert 0.15 < took < 2
+    assert hub.stdout() == ""
+
+
+# --- the end that the Sequence asks for ---------------------------------------------------------------------------------
+
+END = """
+    import asyncio, threading
+    async def background():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            print("background is closed")
+    async def run(context, input):
+        task = asyncio.create_task(background())
+        try:
+            yield "given "
+            END
+            await asyncio.Event().wait()
+            yield "never"
+        finally:
+            print("closed")
+"""
+ENDS = {
+    "the function": "context.{}",
+    "a task": "asyncio.get_running_loop().call_soon(lambda: context.{})",
+    "a thread": "threading.Thread(target=lambda: context.{}).start()",
+}
+
+
+@pytest.mark.parametrize("place", ENDS)
+def test_end_is_as_if_the_function_had_returned(hub: FakeHub, write: Write, place: str) -> None:
+    hub.start(write(END.replace("END\n", ENDS[place].format("end()") + "\n", 1)))
+    assert hub.output() == b"given "
+    assert hub.stdout() == "closed\nbackground is closed\n"
+    assert hub.stderr() == ""
+    assert hub.wait() == 0
+    assert [code for code, _ in hub.last_messages()] == [PING, PANG, PANG]
+
+
+@pytest.mark.parametrize("place", ENDS)
+def test_destroy_is_as_if_the_function_had_raised(hub: FakeHub, write: Write, place: str) -> None:
+    hub.start(write(END.replace("END\n", ENDS[place].format("destroy(ValueError('no more'))") + "\n", 1)))
+    assert hub.output() == b"given "
+    assert hub.stdout() == "closed\nbackground is closed\n"
+    assert hub.stderr().endswith("ValueError: no more\n")
+    assert hub.wait() == 23
+    (record,) = hub.log()
+    assert record["msg"] == "the Sequence has ended itself as failed: ValueError: no more"
+
+
+@pytest.mark.parametrize(("said", "code"), [("end()", 0), ("destroy('broken')", 23)])
+def test_a_plain_generator_ends_itself_too(hub: FakeHub, write: Write, said: str, code: int) -> None:
+    hub.start(
+        write(
+            f"""
+            def run(context, input):
+                yield "given"
+                context.{said}
+                while True:
+                    yield ""
+            """
+        )
+    )
+    assert hub.output() == b"given"
+    assert hub.stderr() == ("sequence_sdk.context.Destroyed: broken\n" if code else "")
+    assert hub.wait() == code
+
+
+def test_the_first_end_counts_and_a_failure_on_the_way_is_a_failure(hub: FakeHub, write: Write) -> None:
+    hub.start(
+        write(
+            """
+            import asyncio
+            async def run(context, input):
+                context.end()
+                context.destroy()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    raise ValueError("in cleanup")
+            """
+        )
+    )
+    assert hub.stderr().endswith("ValueError: in cleanup\n")
+    assert hub.wait() == 23
+
+
+@pytest.mark.parametrize(("said", "code"), [("end()", 0), ("destroy()", 23)])
+def test_a_function_that_hides_its_end_ends_all_the_same(
+    hub: FakeHub, write: Write, said: str, code: int
+) -> None:
+    hub.start(
+        write(
+            f"""
+            import asyncio
+            async def run(context, input):
+                asyncio.create_task(asyncio.Event().wait())
+                context.{said}
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    yield "hidden"
+            """
+        )
+    )
+    assert hub.output() == b"hidden"
+    assert hub.wait() == code
+
+
+@pytest.mark.parametrize(("said", "code"), [("end()", 0), ("destroy()", 23)])
+def test_a_task_that_is_left_running_ends_the_sequence(
+    hub: FakeHub, write: Write, said: str, code: int
+) -> None:
+    hub.start(
+        write(
+            f"""
+            import asyncio, sys
+            async def background(context):
+                await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+                context.{said}
+                await asyncio.Event().wait()
+            async def run(context, input):
+                context.task = asyncio.create_task(background(context))
+                return "x"
+            """
+        )
+    )
+    assert hub.output() == b"x"
+    hub.links[0].send(b"go\n")
+    assert hub.wait() == code
+
+
+def test_an_end_while_stopping_is_a_stop(hub: FakeHub, write: Write) -> None:
+    hub.start(
+        write(
+            WAITING.replace(
+                "HANDLERS", "context.set_stop_handler(lambda *_: context.destroy(ValueError('no')))"
+            )
+        )
+    )
+    hub.event("ready")
+    stop(hub)
+    assert hub.stderr().endswith("ValueError: no\n")
+    assert hub.wait() == 138
+    assert hub.last_messages()[-1] == [STOPPED, {}]
+
+
+# --- the deadline -------------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_has_a_deadline_on_the_clock_of_the_loop_until_it_is_called_off(
+    hub: FakeHub, write: Write
+) -> None:
+    hub.start(
+        write(
+            """
+            import asyncio
+            async def run(context, input):
+                loop = asyncio.get_running_loop()
+                async def stop(seconds, can_keep_alive):
+                    context.emit("left", context.deadline - loop.time())
+                    if can_keep_alive:
+                        await context.keep_alive()
+                context.add_stop_handler(stop)
+                context.on("tell", lambda _: context.emit("told", context.deadline))
+                context.emit("ready", context.deadline)
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    try:
+                        async with asyncio.timeout_at(context.deadline):
+                            await asyncio.Event().wait()
+                    except TimeoutError:
+                        print("the deadline has come")
+            """
+        )
+    )
+    assert hub.event("ready") is None
+    stop(hub, 60_000, keep_alive=True)
+    assert 55 < hub.event("left") <= 60
+    hub.until(ALIVE)
+    hub.say(5001, {"eventName": "tell"})
+    while hub.event("told") is not None:  # the answer to the keep-alive may be on its way still
+        hub.say(5001, {"eventName": "tell"})
+    stop(hub, 300)
+    assert 0 < hub.event("left") <= 0.3
+    assert hub.stdout() == "the deadline has come\n"
+    assert hub.wait() == 138
+
+
+# --- what was written to topics ------------------------------------------------------------------------------------------
+
+TOPIC = """
+    import asyncio
+    async def run(context, input):
+        topic = context.topic("t", "text/plain")
+        for number in range(3):
+            await topic.write(f"line {number}")
+        END
+"""
+
+
+class Channel8:
+    """The hub's end of channel 8: it says 202 to every request once its body is whole."""
+
+    def __init__(self, hub: FakeHub) -> None:
+        self.link = hub.links[PACKAGE].connection
+        self.mux = Multiplexer()
+        self.requests: dict[int, bytes] = {}
+
+    def answer(self) -> str:
+        """Answer one request; return its first line and its body."""
+        while True:
+            for event in self.mux.receive(self.link.recv(65536)):
+                if isinstance(event, DataReceived):
+                    self.requests[event.channel] = self.requests.get(event.channel, b"") + event.data
+                    self.mux.consumed(event.channel, len(event.data))
+            self.flush()
+            for channel, request in self.requests.items():
+                head, _, body = request.partition(b"\r\n\r\n")
+                if b"Content-Length: %d" % len(body) in head:
+                    self.mux.send(channel, b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}")
+                    self.mux.end(channel)
+                    self.flush()
+                    del self.requests[channel]
+                    return f"{head.splitlines()[0].decode()} {body.decode()}"
+
+    def flush(self) -> None:
+        self.link.sendall(self.mux.take_outgoing())
+
+
+WRITTEN = "POST /api/v1/topic/t HTTP/1.1 line 0\nline 1\nline 2\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [("return", 0), ("raise ValueError", 23), ("context.end()", 0), ("context.destroy()", 23)],
+)
+def test_what_was_written_to_a_topic_is_sent_before_the_process_ends(
+    hub: FakeHub, write: Write, end: str, code: int
+) -> None:
+    hub.start(write(TOPIC.replace("END", end)))
+    hub.output()
+    assert hub.alive
+    assert Channel8(hub).answer() == WRITTEN
+    assert hub.wait() == code
+
+
+def test_a_stop_waits_for_what_was_written_to_a_topic(hub: FakeHub, write: Write) -> None:
+    hub.start(write(TOPIC.replace("END", "context.emit('ready'); await asyncio.Event().wait()")))
+    hub.event("ready")
+    stop(hub)
+    hub.output()
+    assert Channel8(hub).answer() == WRITTEN
+    assert hub.wait() == 138
+    assert hub.last_messages()[-1] == [STOPPED, {}]
+
+
+@pytest.mark.parametrize(("end", "code"), [("return", 23), ("raise SystemExit(7)", 7)])
+def test_what_a_topic_has_not_taken_is_told_and_is_a_failure(
+    hub: FakeHub, write: Write, end: str, code: int
+) -> None:
+    hub.start(write(TOPIC.replace("END", end)))
+    hub.output()
+    hub.links[PACKAGE].close()
+    said = hub.stderr().splitlines()
+    assert said[0].startswith("sequence_sdk.hub.HubUnreachable: no hub answers at channel 8 ")
+    assert said[1:] == ["the topic t has not got all that was written to it"]
+    assert hub.wait() == code
+    assert [record["msg"].partition(": ")[0] for record in hub.log()][
+        -1
+    ] == "what was written to a topic is lost"
+
+
+# --- a thread that waits for the loop -------------------------------------------------------------------------------------
+
+
+def test_a_generator_that_waits_for_the_loop_in_its_thread_is_stopped(hub: FakeHub, write: Write) -> None:
+    hub.start(
+        write(
+            """
+            import asyncio
+            def run(context, input):
+                yield context.from_thread(asyncio.sleep, 0, "given")
+                async def wait():
+                    context.emit("ready")
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        print("closed")
+                context.from_thread(wait)
+            """
+        )
+    )
+    hub.event("ready")
+    stop(hub)
+    assert hub.output() == b"given"
+    assert hub.stdout() == "closed\n"
+    assert hub.wait() == 138
+    assert hub.stderr() == ""
 
 
 # --- a hub that is gone -------------------------------------------------------------------------------------------------

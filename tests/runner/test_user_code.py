@@ -1,15 +1,22 @@
 """The author's code: how it is found and loaded, and how its errors are shown."""
 
+import importlib
+import importlib.resources
+import inspect
 import os
+import shutil
 import sys
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from runner import user_code
 from runner.errors import NoSequenceFound, SequenceLoadError, SeveralSequences
-from runner.user_code import Topic, declared_topic, format_error, package_root
+from runner.report import format_error
+from runner.user_code import Topic, declared_topic, forget, package_root, swap_path
 
 from .conftest import Write
 from .fake_hub import PANG, PING, FakeHub
@@ -110,7 +117,9 @@ def test_the_orjson_an_author_brings_is_the_one_that_is_used(hub: FakeHub, write
         write(
             "output_type = 'application/x-ndjson'\nasync def run(context, input):\n    async for x in input: yield x",
             **{
-                "__pypackages__/orjson.py": "def dumps(x): return b'dumped'\ndef loads(line): return 'loaded'"
+                "__pypackages__/orjson.py": "OPT_APPEND_NEWLINE = 1\n"
+                "def dumps(x, default=None, option=0): return b'dumped' + option * b'\\n'\n"
+                "def loads(line): return 'loaded'"
             },
         )
     )
@@ -155,6 +164,140 @@ def test_the_path_is_prepared_in_order_and_ours_stays_importable(
     ]
     assert sys.argv == [str(tmp_path / "src" / "main.py")]
     assert sys.modules["runner.user_code"] is user_code
+
+
+# --- a newer version --------------------------------------------------------------------------------------------------
+
+
+def package(folder: Path, **files: str) -> Path:
+    """Write a package and return its entry file."""
+    for name, text in {"package.json": "{}", "main.py": "", **files}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder / "main.py"
+
+
+@pytest.fixture
+def imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give ``sys.path``, ``sys.modules`` and ``sys.argv`` back as they were."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    modules = dict(sys.modules)
+    yield
+    sys.modules.clear()
+    sys.modules.update(modules)
+
+
+@pytest.mark.usefixtures("imports")
+def test_the_folders_of_a_new_version_take_the_places_of_the_old_ones(tmp_path: Path) -> None:
+    old = package(tmp_path / "old", **{"src/main.py": "", "__pypackages__/a.py": ""}).parent
+    new = package(tmp_path / "new", **{"src/main.py": "", "src/__pypackages__/a.py": ""}).parent
+    mine = ["/first", str(old / "lib"), "/elsewhere", f"{old}-other"]
+    sys.path[:] = mine
+    user_code.prepare_path(old / "src" / "main.py")
+    sys.path.insert(0, "/put/first/by/the/author")
+    before = list(sys.path)
+    swap_path(old / "src" / "main.py", new / "src" / "main.py")
+    assert sys.path == [
+        "/put/first/by/the/author",
+        str(new / "src"),
+        str(new / "src" / "__pypackages__"),
+        str(new),
+        "/first",
+        str(new / "lib"),
+        "/elsewhere",
+        f"{old}-other",
+    ]
+    assert sys.argv == [str(new / "src" / "main.py")]
+    swap_path(new / "src" / "main.py", old / "src" / "main.py")
+    assert sys.path == before
+
+
+@pytest.mark.usefixtures("imports")
+def test_a_path_does_not_grow_with_versions(tmp_path: Path) -> None:
+    entries = [package(tmp_path / str(number)) for number in range(20)]
+    user_code.prepare_path(entries[0])
+    length = len(sys.path)
+    for old, new in pairwise(entries):
+        swap_path(old, new)
+        sys.path.insert(0, str(new.parent))  # as authors do in their main.py
+    assert sys.path[0] == str(entries[-1].parent)
+    swap_path(entries[-1], entries[0])
+    assert len(sys.path) == length
+
+
+@pytest.mark.usefixtures("imports")
+def test_what_the_author_has_put_out_of_the_path_is_there_again_with_a_new_version(tmp_path: Path) -> None:
+    old, new = package(tmp_path / "old"), package(tmp_path / "new")
+    sys.path[:] = ["/a"]
+    swap_path(old, new)
+    assert sys.path == [str(new.parent), "/a"]
+
+
+@pytest.mark.usefixtures("imports")
+def test_modules_of_the_author_are_forgotten_and_those_of_dependencies_are_not(tmp_path: Path) -> None:
+    files = {
+        "helper.py": "WHO = 'old'",
+        "parts/__init__.py": "",
+        "parts/inner.py": "",
+        "loose/part.py": "",
+        "__pypackages__/dependency.py": "",
+        "src/__pypackages__/deep_dependency.py": "",
+    }
+    old = package(tmp_path / "old", **files)
+    beside = package(tmp_path / "old-beside", **{"neighbour.py": ""})
+    user_code.prepare_path(old)
+    sys.path += [str(beside.parent), str(old.parent / "src" / "__pypackages__")]
+    names = ["helper", "parts", "parts.inner", "loose", "loose.part"]
+    kept = ["dependency", "deep_dependency", "neighbour", "runner.user_code", "sequence_sdk"]
+    first = {name: importlib.import_module(name) for name in [*names, *kept]}
+
+    class Lazy(ModuleType):
+        __file__ = None
+
+        @property
+        def __path__(self) -> list[str]:
+            raise RuntimeError("not yet")
+
+    sys.modules["lazy"] = Lazy("lazy")
+    sys.modules["none"] = None  # type: ignore[assignment] - Python itself puts it there
+    gone = forget(old.parent)
+    assert sorted(gone) == sorted(names)
+    assert not set(names) & set(sys.modules)
+    assert {name: sys.modules[name] for name in kept} == {name: first[name] for name in kept}
+
+    new = package(tmp_path / "new", **{**files, "helper.py": "WHO = 'new'"})
+    swap_path(old, new)
+    assert importlib.import_module("helper").WHO == "new"
+    assert forget(new.parent).keys() == {"helper"}
+    sys.modules.update(gone)
+    assert importlib.import_module("helper").WHO == "old"
+
+
+@pytest.mark.usefixtures("imports")
+def test_a_dependency_that_stays_finds_its_files_in_the_new_version(tmp_path: Path) -> None:
+    files = {
+        "__pypackages__/big/__init__.py": "WHERE = lambda: __file__\n",
+        "__pypackages__/big/late.py": "",
+        "__pypackages__/big/table.txt": "rows",
+    }
+    old, new = package(tmp_path / "old", **files), package(tmp_path / "new", **files)
+    user_code.prepare_path(old)
+    big = importlib.import_module("big")
+    forget(old.parent)
+    swap_path(old, new)
+    shutil.rmtree(old.parent)
+    assert big.WHERE() == str(new.parent / "__pypackages__" / "big" / "__init__.py")
+    assert importlib.import_module("big.late").__file__ == str(
+        new.parent / "__pypackages__" / "big" / "late.py"
+    )
+    assert importlib.resources.files("big").joinpath("table.txt").read_text() == "rows"
+    assert inspect.getsource(big) == files["__pypackages__/big/__init__.py"]
+
+
+@pytest.mark.usefixtures("imports")
+def test_our_own_modules_are_not_forgotten_even_below_the_folder_of_the_author() -> None:
+    assert "runner" not in forget(Path(user_code.__file__).parent.parent)
 
 
 # --- declarations -----------------------------------------------------------------------------------------------------
@@ -284,7 +427,7 @@ def test_a_file_that_cannot_be_loaded_is_exit_22_with_a_traceback(
 ) -> None:
     entry = write(main, **{"helper.py": "1 / 0"})
     hub.start(entry)
-    lines = hub.stderr().splitlines()
+    lines = [line for line in hub.stderr().splitlines() if not line.startswith("hint: ")]
     assert lines[-1].startswith(last)
     files = [line.split('"')[1] for line in lines if 'File "' in line]
     assert {Path(file).parent for file in files} <= {entry.parent}
