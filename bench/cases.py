@@ -16,6 +16,8 @@ from .hub import Hub, own_hub, package
 from .measure import HUB, Case, Contenders, Figure, Goal, NotHere, Setup
 from .payload import Checker, Kind, Payload, WrongResult
 from .processes import Process, cpu_seconds, end_process, own_memory, resident_memory
+from .reload import RELOAD
+from .sdk import SDK_CASES
 from .wire import READ_SIZE, Address, Connection, prepare
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -565,4 +567,6 @@ CASES = (
         (Figure("memory", "open stream at rest, 500 open", "KiB", False, Goal(15, 8)),),
         _idle_streams,
     ),
+    RELOAD,
+    *SDK_CASES,
 )

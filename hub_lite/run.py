@@ -5,9 +5,9 @@ import contextlib
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,12 @@ class RunOptions:
     token: str | None = None  # which that one asks for
     keep: bool = False
     verbose: bool = False
+    debug: int | None = None  # port on which the runner waits for a debugger; on a hub of its own only
+
+    @property
+    def input_type(self) -> str:
+        """The content type of the input: the one that was given, else by the file's ending."""
+        return self.content_type or content_type_for(self.input)
 
 
 async def run(options: RunOptions) -> int:
@@ -55,8 +61,13 @@ async def run(options: RunOptions) -> int:
     Raises:
         ClientError, PackError, SettingsError, StreamFailure, OSError: it could not be run; the text says why.
     """
+    return await interruptible(lambda interrupts: _run(options, interrupts))
+
+
+async def interruptible(run_with: Callable[["Interrupts"], Coroutine[Any, Any, int]]) -> int:
+    """Return the exit status of what ``run_with`` does, or 128 and the number of the signal that ended it."""
     interrupts = Interrupts()
-    work = asyncio.create_task(_run(options, interrupts))
+    work = asyncio.create_task(run_with(interrupts))
     with interrupts.caught(work):
         await asyncio.wait([work])
     failed = not work.cancelled() and work.exception() is not None
@@ -98,8 +109,7 @@ class Interrupts:
 async def _run(options: RunOptions, interrupts: Interrupts) -> int:
     async with AsyncExitStack() as stack:
         package = await _package(options.target, stack)
-        url = await stack.enter_async_context(_own_hub()) if not options.hub else options.hub
-        client: HubClient = await stack.enter_async_context(HubClient(url, token=options.token))
+        client = await stack.enter_async_context(hub_for(options))
         with _upload_progress(package) as progress:
             sequence_id = await client.upload(package, progress=progress)
         try:
@@ -109,7 +119,7 @@ async def _run(options: RunOptions, interrupts: Interrupts) -> int:
         except HubRefused as error:
             if "instanceId" not in error.details:
                 raise
-            return await _tell_why_it_did_not_start(client, error)
+            return await tell_why_it_did_not_start(client, error)
         finally:
             interrupts.instance = None
             if not options.keep:
@@ -117,7 +127,7 @@ async def _run(options: RunOptions, interrupts: Interrupts) -> int:
                     await client.delete_sequence(sequence_id, force=True)
 
 
-async def _tell_why_it_did_not_start(client: HubClient, error: HubRefused) -> int:
+async def tell_why_it_did_not_start(client: HubClient, error: HubRefused) -> int:
     """Show what an Instance that ended before its Sequence ran has said, and return its exit status."""
     instance_id = str(error.details["instanceId"])
     async with client.read(instance_id, "stderr") as chunks:
@@ -137,15 +147,35 @@ async def _package(target: Path, stack: AsyncExitStack) -> Path:
         return target
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-lite-run-")))
     package = folder / f"{target.absolute().name}.tar.gz"
-    await asyncio.to_thread(pack, target, package)
+    await asyncio.to_thread(pack, target, package, describe=False)
     return package
 
 
 @asynccontextmanager
-async def _own_hub() -> AsyncIterator[str]:
-    with tempfile.TemporaryDirectory(prefix="hub-lite-hub-") as folder:
-        async with serve(Settings(port=0, data_dir=Path(folder))) as running:
-            yield running.url
+async def hub_for(options: RunOptions) -> AsyncIterator[HubClient]:
+    """Give the client of the hub that was named, or of one that runs in this process for as long as the block lasts."""
+    async with AsyncExitStack() as stack:
+        url = options.hub
+        if not url:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-lite-hub-"))
+            running = await stack.enter_async_context(serve(own_settings(options, Path(folder))))
+            url = running.url
+        client: HubClient = await stack.enter_async_context(HubClient(url, token=options.token))
+        yield client
+
+
+def own_settings(options: RunOptions, folder: Path) -> Settings:
+    """Return what a hub of its own is told, whose files are in ``folder``."""
+    settings = Settings(port=0, data_dir=folder)
+    if options.debug is None:
+        return settings
+    variables = {
+        "HUB_LITE_DEBUG_PORT": str(options.debug),
+        "HUB_LITE_DEBUG_SOURCE": str(options.target.absolute()) if options.target.is_dir() else "",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # it warns of frozen modules, of which an author has none
+    }
+    # who attaches takes as long as it takes; what the runner says of it is to be read meanwhile
+    return replace(settings, runner_envs=variables, answer_start_after=0.0)
 
 
 @contextmanager
@@ -170,12 +200,20 @@ def _upload_progress(package: Path) -> Iterator[Callable[[int], None] | None]:
 class Attached:
     """An Instance whose streams are connected to those of this process."""
 
-    def __init__(self, client: HubClient, instance_id: str, options: RunOptions) -> None:
+    def __init__(
+        self,
+        client: HubClient,
+        instance_id: str,
+        options: RunOptions,
+        chunks: Callable[[], AsyncGenerator[bytes, None]] | None = None,
+    ) -> None:
+        """Take what is to be connected; ``chunks`` gives the input, else it comes from where the options say."""
         self._client = client
         self._id = instance_id
         self._options = options
+        self._chunks = chunks or (lambda: input_chunks(options))
         self._failure: ClientError | StreamFailure | None = None
-        self._reader_gone = False
+        self.reader_gone = False  # nobody reads our output any more
         self._copies: list[asyncio.Task[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -205,7 +243,7 @@ class Attached:
     async def _outcome(self) -> int:
         if self._failure is not None:
             raise self._failure
-        if self._reader_gone:
+        if self.reader_gone:
             return _SIGNALLED + signal.SIGPIPE
         try:
             instance = await self._client.instance(self._id)
@@ -242,13 +280,14 @@ class Attached:
     # --- in ---------------------------------------------------------------------------------------------------------
 
     async def _send_input(self) -> None:
-        content_type = self._options.content_type or content_type_for(self._options.input)
         with contextlib.suppress(
             ClientError
         ):  # nothing goes to stdin; a Sequence that reads it must see its end
             await self._client.send(self._id, "stdin", _nothing(), content_type="application/octet-stream")
         try:
-            await self._client.send(self._id, "input", self._input_chunks(), content_type=content_type)
+            await self._client.send(
+                self._id, "input", self._input_chunks(), content_type=self._options.input_type
+            )
         except HubRefused as error:
             if error.status != _GONE:  # a Sequence need not read its input to the end
                 await self._fail(error)
@@ -256,9 +295,8 @@ class Attached:
             pass  # the Instance has ended; how, its state tells
 
     async def _input_chunks(self) -> AsyncIterator[bytes]:
-        path = self._options.input
         try:
-            async with contextlib.aclosing(read_chunks(path, called=f"--input {path}")) as chunks:
+            async with contextlib.aclosing(self._chunks()) as chunks:
                 async for chunk in chunks:
                     yield chunk
         except StreamFailure as failure:
@@ -277,7 +315,7 @@ class Attached:
         try:
             await in_daemon_thread(write_all, descriptor, chunk)
         except BrokenPipeError:
-            self._reader_gone = True
+            self.reader_gone = True
             await self._kill()
             return False
         except OSError as error:
@@ -314,6 +352,15 @@ def _is_told_elsewhere(record: LogRecord) -> bool:
     if record.source == "Runner":
         return bool(record.error)
     return record.source == "Instance" and record.msg.endswith(")") and "(exit code " in record.msg
+
+
+def input_chunks(options: RunOptions) -> AsyncGenerator[bytes, None]:
+    """Return the input as the options say, as it comes.
+
+    Raises:
+        StreamFailure: while it is read: it cannot be.
+    """
+    return read_chunks(options.input, called=f"--input {options.input}")
 
 
 async def _nothing() -> AsyncIterator[bytes]:

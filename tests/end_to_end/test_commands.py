@@ -382,8 +382,9 @@ def test_a_sequence_that_does_not_start_shows_its_traceback_and_ends_with_its_co
     lines = said(result).splitlines()
     assert lines[0] == "Traceback (most recent call last):"
     assert lines[1].endswith('main.py", line 1, in <module>')
-    assert lines[-2:] == [
-        "ModuleNotFoundError: No module named 'nowhere_at_all'",
+    assert lines[-3] == "ModuleNotFoundError: No module named 'nowhere_at_all'"
+    assert lines[-2].startswith("hint: the package brings no module 'nowhere_at_all': `pip install --target")
+    assert lines[-1:] == [
         "hub-lite: Sequence failed on start: ModuleNotFoundError: No module named 'nowhere_at_all' (exit code 22)",
     ]
 
