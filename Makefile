@@ -24,7 +24,8 @@ check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --cache-dir .cache/import-linter
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --ignore tests/sequence_sdk
+	$(BIN)/pytest -n auto tests/sequence_sdk --cov --cov-report term-missing
 
 bench: $(VENV)/.installed
 	@$(BIN)/python -m bench $(ARGS)

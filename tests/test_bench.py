@@ -44,7 +44,17 @@ def test_the_quick_form_gives_right_results_and_leaves_nothing_behind(tmp_path: 
     written = tmp_path / "run.json"
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    names = ["pass-through", "lines", "ndjson", "start", "round-trip", "version"]
+    names = [
+        "pass-through",
+        "lines",
+        "ndjson",
+        "start",
+        "round-trip",
+        "version",
+        "reload",
+        "stream",
+        "author",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "bench", "--quick", "--json", str(written), *names],
         check=False,

@@ -8,6 +8,7 @@ A comment that nobody sees says what to do with the block of code that follows i
 ``<!-- runs: {...} -->``  the block is a Sequence that makes ``out`` of ``in``, given ``args`` and ``config``, and emits ``events``;
                           with ``hub`` it does so through ``hub-lite run`` too, or, if that is ``"only"``, there alone
 ``<!-- pytest: NAME -->`` the block is a test of the Sequence of the page that is called NAME
+``<!-- test -->``         the block is a whole test, and has a runner of its own in tests/sequence_sdk/testing
 ``<!-- health: NAME -->`` the block is the report of that Sequence while it blocks
 
 In what a tour prints, … stands for anything on that line. Every Python block with a Sequence has such a comment, and every JSON and
@@ -15,7 +16,6 @@ TOML block parses.
 """
 
 import asyncio
-import inspect
 import json
 import os
 import re
@@ -36,8 +36,10 @@ from hub_lite.app import make_application
 from hub_lite.cli import main as cli
 from hub_lite.hub import Hub
 from sequence_sdk import ContentType, Context, _invoke
+from sequence_sdk._invocation import Code, Invocation, Items
 from sequence_sdk.content import ENCODERS, decode_all
-from sequence_sdk.spec import CLASSIC, spec_of
+from sequence_sdk.context import LocalHost
+from sequence_sdk.find import find_sequence
 
 from .end_to_end.harness import running_hub, talking_to
 
@@ -108,7 +110,7 @@ def test_every_fence_of_a_page_is_a_block_and_every_comment_has_one(page):
     blocks = blocks_of(page)
     assert len(re.findall("^```", text, re.MULTILINE)) == 2 * len(blocks)
     assert text.count("<!--") == sum(bool(block.mark) for block in blocks)
-    assert {block.mark for block in blocks} <= {"", "file", "tour", "hub", "runs", "pytest", "health"}
+    assert {block.mark for block in blocks} <= {"", "file", "tour", "hub", "runs", "pytest", "test", "health"}
 
 
 @pytest.mark.parametrize(
@@ -130,52 +132,29 @@ def test_every_python_block_runs_as_a_test():
 # Sequences
 
 
-class Host:
-    """The hub's side of a context: it keeps the events that the Sequence sends."""
-
-    def __init__(self):
-        self.events = []
-
-    def emit(self, name, message):
-        self.events.append([name, message])
-
-    def keep_alive(self, seconds):
-        raise AssertionError("nobody is stopped here")
-
-
-def load(block):
-    """Return the function of a block and how to call it; the namespace too."""
-    scope = {"__name__": "sequence"}
-    exec(compile(block.text, str(block), "exec"), scope)
-    found = [value for value in scope.values() if spec_of(value) is not None]
-    if not found:
-        return scope["run"], CLASSIC, scope
-    assert len(found) == 1
-    return found[0], spec_of(found[0]), scope
-
-
 @pytest.mark.parametrize(
     "block", [one for one in SEQUENCES if json.loads(one.about).get("hub") != "only"], ids=str
 )
 async def test_a_sequence_of_a_page_is_a_function_that_makes_the_output_it_says(block):
     wanted = json.loads(block.about)
-    function, spec, scope = load(block)
-    gives = ContentType.parse(spec.gives or scope.get("provides", {}).get("contentType") or "text/plain")
-    items = decode_all(ContentType.parse(spec.takes or "text/plain"), [wanted["in"].encode()])
-    host = Host()
-    context = Context(host=host, config=wanted.get("config"))
-    given = items if inspect.isgeneratorfunction(function) else stream(items)
-    result = await _invoke.call(function, spec, context, given, wanted.get("args", []))
-    encode = ENCODERS[gives]()
+    scope = {"__name__": "sequence"}
+    exec(compile(block.text, str(block), "exec"), scope)
+    found = find_sequence(scope, "sequence")
+    code = Code(found.thing, found.spec, wanted.get("args", []), wanted.get("config", {}))
+    declared = scope.get("provides", {}).get("contentType")
+    gives = ContentType.parse(declared or code.contract.gives or "text/plain")
+    items = decode_all(ContentType.parse(code.contract.takes or "text/plain"), [wanted["in"].encode()])
+    host = LocalHost()
+    invocation = Invocation(code, Context(host=host), Items(items), quarantine=lambda *_: None)
+    encode, written = ENCODERS[gives](), []
+
+    async def pump(result, _):
+        written.extend([encode(item) async for item in _invoke.outputs(result, gives)])
+
     async with asyncio.timeout(DEADLINE):
-        written = b"".join([encode(item) async for item in _invoke.outputs(result, gives)])
-    assert written.decode() == wanted["out"]
-    assert host.events == wanted.get("events", [])
-
-
-async def stream(items):
-    for item in items:
-        yield item
+        await invocation.run(pump)
+    assert b"".join(written).decode() == wanted["out"]
+    assert [list(event) for event in host.events] == wanted.get("events", [])
 
 
 @pytest.mark.parametrize("block", [one for one in SEQUENCES if json.loads(one.about).get("hub")], ids=str)
@@ -204,9 +183,10 @@ def test_a_sequence_of_a_page_makes_the_same_of_it_on_a_hub(block, tmp_path):
     assert (run.returncode, run.stdout.decode()) == (0, wanted["out"]), run.stderr.decode()
 
 
-def test_the_test_that_the_guide_shows_passes(tmp_path):
-    (test,) = marked("pytest", GUIDE)
-    (sequence,) = [block for block in marked("runs", GUIDE) if f"def {test.about}(" in block.text]
+@pytest.mark.parametrize("test", marked("pytest", GUIDE), ids=str)
+def test_a_test_that_the_guide_shows_passes(test, tmp_path):
+    named = re.compile(rf"^(?:async )?(?:def|class) {test.about}\b", re.MULTILINE)
+    (sequence,) = [block for block in marked("runs", GUIDE) if named.search(block.text)]
     (tmp_path / "main.py").write_text(sequence.text, "utf-8")
     (tmp_path / "test_main.py").write_text(test.text, "utf-8")
     run = subprocess.run(
@@ -218,7 +198,7 @@ def test_the_test_that_the_guide_shows_passes(tmp_path):
         check=False,
     )
     assert run.returncode == 0, run.stdout.decode()
-    assert b"1 passed" in run.stdout
+    assert b" passed" in run.stdout
 
 
 async def test_a_blocked_sequence_reports_its_health_as_the_guide_shows(tmp_path):
@@ -410,7 +390,9 @@ def test_a_settings_file_of_the_page_is_taken(block, tmp_path):
     assert settings.from_tree(settings.read_file(path), where=block.page.name).port == 8080
 
 
-@pytest.mark.parametrize(("heading", "command"), [("Start", "start"), ("`hub-lite run`", "run")])
+@pytest.mark.parametrize(
+    ("heading", "command"), [("Start", "start"), ("`hub-lite run`", "run"), ("`hub-lite dev`", "dev")]
+)
 def test_operating_lists_every_option(heading, command):
     listed = {
         option for row in rows(OPERATING, heading) for option in re.findall(r"--?[A-Za-z][a-z-]*", row[0])
