@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 from .protocol.log_record import Level, LogRecord, encode_log
-from .user_code import format_error
+from .report import format_error
 
 TRACE = 5  # the level below DEBUG that the hub knows
 _MAX_WAITING = 1000  # warnings that wait for a hub that does not read its log; what comes then is dropped

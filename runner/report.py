@@ -465,9 +465,17 @@ def _other_kind(failure: Failure) -> str:
     as_it_came = f", as the input came as {failure.content_type}" if failure.content_type else ""
     for kind, content_type, pattern, hint in _OTHER_KIND:
         came_so = failure.content_type.startswith(content_type) or not failure.content_type
-        if isinstance(failure.item, kind) and came_so and pattern.search(said):
+        mistyped = (
+            isinstance(failure.error, AttributeError) and kind is str and not _looks_like_json(failure.item)
+        )
+        if isinstance(failure.item, kind) and came_so and not mistyped and pattern.search(said):
             return hint.format(as_it_came=as_it_came)
     return ""
+
+
+def _looks_like_json(item: object) -> bool:
+    """Tell whether a text could be the JSON of an object or an array: of another it is no use to say that it was meant."""
+    return isinstance(item, str) and item.lstrip()[:1] in ("{", "[")
 
 
 def _missing_key(failure: Failure) -> str:

@@ -1,6 +1,5 @@
 """The author's code: load it as Python would, find its Sequence, and make room for a newer version of it."""
 
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
@@ -16,7 +15,6 @@ from sequence_sdk.spec import SequenceSpec
 
 from .errors import NoSequenceFound, SequenceLoadError, SeveralSequences
 from .report import OURS
-from .report import format_error as format_error  # noqa: PLC0414 - callers that have not moved yet
 
 DEPENDENCIES = "__pypackages__"  # the folder of what a package has brought along
 MODULE_NAME = "sequence"  # what the entry file is called in sys.modules; packages rely on it
@@ -90,7 +88,7 @@ def _move(module: ModuleType, old: str, new: str) -> None:
         if isinstance(spec.origin, str):
             spec.origin = _moved(spec.origin, old, new)
         loader = spec.loader
-        if isinstance(loader, importlib.abc.FileLoader) and isinstance(loader.path, str):
+        if isinstance(loader, importlib.machinery.SourceFileLoader | importlib.machinery.ExtensionFileLoader):
             loader.path = _moved(loader.path, old, new)  # where importlib.resources looks
 
 

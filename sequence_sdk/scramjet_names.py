@@ -5,9 +5,9 @@ Source: the names that packages made for ``scramjet-framework-py`` import.
 
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 from . import stream
 
@@ -24,8 +24,11 @@ _NAMES: dict[str, dict[str, object]] = {
 }
 
 
-class _Finder(MetaPathFinder, Loader):
-    """Finds the modules when nobody else has found them."""
+class _Finder:
+    """Finds the modules when nobody else has found them, and loads them.
+
+    It is no subclass of what ``importlib.abc`` has for that: importing that takes longer than all the rest of the SDK's stream.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -37,7 +40,11 @@ class _Finder(MetaPathFinder, Loader):
             package = sys.modules.get(_PACKAGE)
             if package is None or getattr(package.__spec__, "loader", None) is not self:
                 return None
-        return ModuleSpec(fullname, self, origin=stream.__file__, is_package=fullname == _PACKAGE)
+        loader: Any = self
+        return ModuleSpec(fullname, loader, origin=stream.__file__, is_package=fullname == _PACKAGE)
+
+    def create_module(self, _spec: ModuleSpec) -> None:
+        """Leave it to Python to make an ordinary module."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Fill a module with its names."""

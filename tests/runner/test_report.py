@@ -560,3 +560,10 @@ def test_an_error_that_refers_to_itself_is_shown():
     first.__context__, second.__context__ = second, first
     assert format_failure(first).endswith("ValueError: first\n")
     assert traceback.format_exception_only(first) == ["ValueError: first\n"]
+
+
+def test_a_mistyped_method_of_a_text_that_is_no_json_gets_no_hint_about_json():
+    error = raised("item.nope()", item="Zed\n")
+    assert hint_for(Failure(error, "Zed\n", content_type="text/plain")) == ""
+    error = raised("item.get('id')", item='{"id": 1}\n')
+    assert "if they are JSON" in hint_for(Failure(error, '{"id": 1}\n', content_type="text/plain"))
