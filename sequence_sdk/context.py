@@ -52,18 +52,17 @@ class LoopIsOver(SequenceError):
         return "context.from_thread: the Sequence has ended, and its event loop with it"
 
 
-async def _unless_ended(work: Coroutine[Any, Any, R]) -> R:
-    """Return what the work does; when the loop ends, it cancels the task that does it.
+async def _unless_ended(work: Coroutine[Any, Any, R]) -> "R | LoopIsOver":
+    """Return what the work does, or, when the loop cancels the task as it ends, the error for who waits in a thread.
 
-    Raises:
-        LoopIsOver: it did.
+    It is not raised here: a loop that ends would report it as an error that nobody has looked at.
     """
     try:
         return await work
     except asyncio.CancelledError:
         current = asyncio.current_task()
         if current is not None and current.cancelling():
-            raise LoopIsOver from None
+            return LoopIsOver()
         raise
 
 
@@ -269,7 +268,10 @@ class Context(Generic[C]):
                 done.close()
                 work.close()
                 raise LoopIsOver
-        return future.result()
+        result = future.result()
+        if isinstance(result, LoopIsOver):
+            raise result
+        return result
 
     # --- events ---------------------------------------------------------------------------------------------------
 
