@@ -186,14 +186,20 @@ class Invocation:
                         raise
                     continue
             except asyncio.CancelledError:
-                if not self._cancelled or self._task is None or self._task.uncancel():
+                if not self._cancelled or self._task is None or self._task.cancelling() > 1:
                     raise
+            self._call_off()
             if self._next is None or self._ended:
                 self._over = True
                 return
             self._code, self._next = self._next, None
-            self._cancelled = False
             self._context.config = self._code.config
+
+    def _call_off(self) -> None:
+        """Forget the cancellation that was for the old code, whether or not that minded it."""
+        if self._cancelled and self._task is not None:
+            self._cancelled = False
+            self._task.uncancel()
 
     async def _begin(self) -> Any:
         """Call the function with the rest of the input, and return its result."""

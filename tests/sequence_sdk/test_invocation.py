@@ -578,3 +578,24 @@ async def test_a_batch_that_comes_in_the_middle_of_a_swap_goes_to_the_new_code()
     feed.queue.put_nowait([1])
     feed.queue.put_nowait(None)
     assert await running == [-1]
+
+
+async def test_code_that_is_closed_may_have_a_last_word():
+    waits = asyncio.Event()
+
+    @sequence
+    async def polite(numbers):
+        yield 0
+        waits.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            yield "bye"
+
+    play = Play(polite, Feed([1], None))
+    running = asyncio.ensure_future(play.invocation.run(play.pump))
+    await asyncio.wait_for(waits.wait(), PATIENCE)
+    assert play.invocation.swap(code(negated))
+    await asyncio.wait_for(running, PATIENCE)
+    assert play.given == [0, "bye", -1]
+    assert running.cancelling() == 0
