@@ -8,19 +8,21 @@ PackageError            422  (hub_lite/errors.py)
 └── InvalidManifest          package.json is there, but does not say what it must
 
 The tar is read by our own reader, entry by entry, while it is inflated: every limit holds before a byte beyond it is
-inflated or written, and whatever two readers of tar could understand in two ways is refused.
+inflated or written, and whatever two readers of tar could understand in two ways is refused. Of a link only a copy of the
+file it names is unpacked (docs/decisions/0021-links-in-packages.md).
 """
 
 import errno
 import itertools
 import os
 import re
+import shutil
 import stat
 import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -32,10 +34,14 @@ DISK_FULL = "The hub's disk is full and the package is not kept. Free space ther
 
 _BLOCK = 512  # bytes; a tar is made of these
 _ZEROS = bytes(_BLOCK)
+_TAPE_BYTES = 20 * _BLOCK  # tar writes whole ones of these, with zeros behind its end
 _READ = 64 * 1024  # bytes taken from the archive at once
 _INFLATE = 256 * 1024  # bytes inflated at once: the most of the package that is ever in memory
 _MAX_MEMBERS = 100_000  # of a gzip; an empty one costs its sender 20 bytes, and us a new inflater
 _MAX_COMPONENT = 255  # bytes; what file systems take between two slashes
+_MAX_HOPS = 40  # from link to link; as many as Linux follows
+_MAX_LINK_BYTES = 2 * 1024**2  # of memory for links whose file may still come; some 5000 of them
+_LINK_BYTES = 256  # of these, what one takes beside its two names
 _MAX_PASSES = 10_000  # of a removal: one a level of folders, and one more whenever somebody wrote meanwhile
 _FOLDER_MODE = 0o755
 
@@ -55,11 +61,15 @@ class PackageLimits:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What an archive was: its manifest, how many files it holds, and their size together in bytes."""
+    """What an archive was: its manifest, how many files were made of it, and their size together in bytes.
+
+    Copies of linked files count. ``left_out`` are the names of links to files that the archive does not hold.
+    """
 
     manifest: Manifest
     files: int
     bytes: int
+    left_out: tuple[str, ...] = ()
 
 
 class InvalidArchive(PackageError):
@@ -124,7 +134,8 @@ def extract(archive: BinaryIO | Path, target: Path, limits: PackageLimits) -> Ex
     """Unpack a package into a new folder and return what it was.
 
     Shape: files are 0644, or 0755 if their owner may execute them; folders are 0755; owner and times are those of now.
-    The archive is read from where it stands to its end. Blocks; memory stays under a megabyte.
+    A link becomes a copy of the file it names. The archive is read from where it stands to its end. Blocks; memory stays
+    under a few megabytes.
 
     Raises:
         PackageError: the package cannot be used; the kinds are in the docstring of this module.
@@ -205,19 +216,23 @@ def _unpack(source: BinaryIO, target: Path, limits: PackageLimits) -> Extracted:
     files = 0
     size = 0
     with _Tree(target, budget) as tree:
+        links = _Links(tree, budget, stream)
         for entry in _entries(stream, budget):
             if entry.is_folder:
                 tree.make_folder(entry)
+            elif entry.target is not None:
+                links.add(entry, entry.target)
             else:
                 tree.make_file(entry, stream.pieces(entry.size))
                 files += 1
                 size += entry.size
+        copied = links.copy()
         raw = tree.read_manifest()
     try:
         manifest = parse_manifest(raw)
     except ManifestError as error:
         raise InvalidManifest(str(error)) from error
-    return Extracted(manifest, files, size)
+    return Extracted(manifest, files + copied.files, size + copied.bytes, tuple(copied.left_out))
 
 
 class _Budget:
@@ -292,7 +307,7 @@ class _Inflated:
                 self._packed = self._inflater.unused_data
                 self._inflater = None
             if block:
-                self._check_ratio(len(block))
+                self.check_ratio(len(block))
                 return block
             # zlib may hold back bytes that need no more input: only when it gives none is there need for more.
             if self._inflater is not None and not self._packed and not self._fill():
@@ -327,7 +342,12 @@ class _Inflated:
             )
         return bool(packed)
 
-    def _check_ratio(self, count: int) -> None:
+    def check_ratio(self, count: int) -> None:
+        """Add bytes to what the archive unpacks to.
+
+        Raises:
+            PackageTooBig: that is more than so few packed bytes can honestly be.
+        """
         self._bytes += count
         used = self._packed_bytes - len(self._packed)
         if self._bytes > self._limits.ratio_free_bytes and self._bytes > self._limits.max_ratio * used:
@@ -343,6 +363,8 @@ class _Entry:
     is_folder: bool
     is_executable: bool
     size: int
+    target: bytes | None = None  # of a link: the path that it names, from the root of the package
+    is_hard: bool = False  # a link to an earlier entry, by its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,15 +373,16 @@ class _Header:
     name: bytes
     size: int
     mode: int
+    target: bytes
 
 
 _FILES = (b"0", b"\0", b"7")
+_HARD_LINK, _SYMBOLIC_LINK = b"1", b"2"
+_LINKS = (_HARD_LINK, _SYMBOLIC_LINK)
 _FOLDER = b"5"
 _PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK = b"x", b"g", b"L", b"K"
 _EXTENSIONS = (_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK)
 _REFUSED = {
-    b"1": "it is a hard link; links are not unpacked, pack the file itself",
-    b"2": "it is a symbolic link; links are not unpacked, pack what it points to",
     b"3": "it is a character device",
     b"4": "it is a block device",
     b"6": "it is a named pipe",
@@ -389,8 +412,9 @@ def _entries(stream: _Inflated, budget: _Budget) -> Iterator[_Entry]:
     for piece in stream.rest():
         if piece.count(0) != len(piece):
             raise InvalidArchive("there is something else behind the end of the tar")
-        budget.spend_bytes(len(piece), None)
+        # What tar itself fills up to is free: a package that fits to the byte is not refused for how it was packed.
         padding += len(piece)
+        budget.spend_bytes(max(0, min(len(piece), padding - _TAPE_BYTES)), None)
     if padding % _BLOCK:
         raise InvalidArchive("the tar is cut short; send the whole file")
 
@@ -401,6 +425,7 @@ class _Announced:
     def __init__(self) -> None:
         self.kinds = b""
         self.name: bytes | None = None
+        self.target: bytes | None = None
         self.size: int | None = None
 
     def add(self, header: _Header, content: bytes) -> None:
@@ -408,18 +433,22 @@ class _Announced:
         shown = _show(header.name)
         if header.kind == _PAX_GLOBAL:
             # It speaks of all entries to come. Comments are usual there (git archive); a name or size is nonsense.
-            if not _pax_records(content, shown).keys().isdisjoint((b"path", b"size")):
-                raise RefusedEntry(shown, "it gives one name or size to all entries that follow")
+            if not _pax_records(content, shown).keys().isdisjoint((b"path", b"linkpath", b"size")):
+                raise RefusedEntry(shown, "it gives one name, target or size to all entries that follow")
             return
         if header.kind in self.kinds:
             raise InvalidArchive(f"two headers of one kind, the second named {shown}, precede one entry")
         self.kinds += header.kind
         if header.kind == _LONG_NAME:
             self._name(content.rstrip(b"\0"), shown)
-        elif header.kind == _PAX:
+        elif header.kind == _LONG_LINK:
+            self._target(content.rstrip(b"\0"), shown)
+        else:
             records = _pax_records(content, shown)
             if b"path" in records:
                 self._name(records[b"path"], shown)
+            if b"linkpath" in records:
+                self._target(records[b"linkpath"], shown)
             if b"size" in records:
                 self.size = _decimal(records[b"size"])
 
@@ -427,6 +456,11 @@ class _Announced:
         if self.name is not None:
             raise InvalidArchive(f"two headers, the second named {shown}, name one entry")
         self.name = name
+
+    def _target(self, target: bytes, shown: str) -> None:
+        if self.target is not None:
+            raise InvalidArchive(f"two headers, the second named {shown}, give one entry a target")
+        self.target = target
 
 
 def _read_extension(stream: _Inflated, header: _Header, budget: _Budget) -> bytes:
@@ -462,7 +496,13 @@ def _parse_header(block: bytes) -> _Header | None:
         # Some packers keep times behind a shorter prefix: it ends at the first NUL, whatever follows.
         prefix = block[345:500].partition(b"\0")[0]
         name = prefix + b"/" + name if prefix else name
-    return _Header(kind=block[156:157], name=name, size=_number(block[124:136]), mode=_number(block[100:108]))
+    return _Header(
+        kind=block[156:157],
+        name=name,
+        size=_number(block[124:136]),
+        mode=_number(block[100:108]),
+        target=block[157:257].rstrip(b"\0"),
+    )
 
 
 def _number(field: bytes) -> int:
@@ -513,10 +553,13 @@ def _entry(header: _Header, announced: _Announced, limits: PackageLimits) -> _En
     shown = _show(name)
     if header.kind in _REFUSED:
         raise RefusedEntry(shown, _REFUSED[header.kind])
-    if header.kind != _FOLDER and header.kind not in _FILES:
+    if header.kind != _FOLDER and header.kind not in _FILES and header.kind not in _LINKS:
         raise RefusedEntry(
             shown, f"its type, {_show(header.kind)}, is neither that of a file nor of a folder"
         )
+    if header.kind in _LINKS:
+        target = header.target if announced.target is None else announced.target
+        return _link(name, target, shown, limits, is_hard=header.kind == _HARD_LINK, size=size)
     is_folder = header.kind == _FOLDER or name.endswith(b"/")
     if is_folder and size:
         raise RefusedEntry(shown, "it is a folder that has a size; pack it again with another tool")
@@ -526,32 +569,78 @@ def _entry(header: _Header, announced: _Announced, limits: PackageLimits) -> _En
     return _Entry(path, shown, is_folder, is_executable=bool(header.mode & stat.S_IXUSR), size=size)
 
 
+def _link(
+    name: bytes, target: bytes, shown: str, limits: PackageLimits, *, is_hard: bool, size: int
+) -> _Entry:
+    path = _safe_path(name, shown, limits)
+    kind = "hard" if is_hard else "symbolic"
+    if size:  # some readers take content behind a link, and others the next header
+        raise RefusedEntry(shown, f"it is a {kind} link that has a size; pack it again with another tool")
+    if not path or name.endswith(b"/"):
+        raise RefusedEntry(shown, f"it is a {kind} link where a folder must be")
+    return _Entry(
+        path,
+        shown,
+        is_folder=False,
+        is_executable=False,
+        size=0,
+        target=_safe_target(path, target, shown, limits, is_hard=is_hard),
+        is_hard=is_hard,
+    )
+
+
+def _safe_target(path: bytes, target: bytes, shown: str, limits: PackageLimits, *, is_hard: bool) -> bytes:
+    """Return the path from the root that the link at a path names; it may go up, but not out."""
+    parts = [] if is_hard else path.split(b"/")[:-1]
+    link = f"it is a {'hard' if is_hard else 'symbolic'} link to {_show(target)}"
+    way_out = "pack what it points to"
+    for part in target.split(b"/"):
+        if part == b"..":
+            if not parts:
+                raise RefusedEntry(shown, f"{link}, outside the package; {way_out}")
+            parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    if target.startswith(b"/"):
+        raise RefusedEntry(shown, f"{link}, an absolute path; {way_out}")
+    why = _fault(target, parts, limits)
+    if why is not None:
+        raise RefusedEntry(shown, f"{link}, which cannot be: {why}")
+    return b"/".join(parts)
+
+
 def _safe_path(name: bytes, shown: str, limits: PackageLimits) -> bytes:
     """Return the name without its ``.`` and empty parts: a path that stays in the folder it is taken from."""
-    why = None
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
-    if not name:
-        why = "its name is empty"
-    elif len(name) > limits.max_name_bytes:
-        why = f"its name has more than {limits.max_name_bytes} bytes"
-    elif name.startswith(b"/"):
+    why: str | None
+    if name.startswith(b"/"):
         why = "its name is absolute; names must be relative to the folder of package.json"
     elif b".." in parts:
         why = 'its name has a ".." in it; names must stay inside the folder of package.json'
-    elif b"\\" in name:
-        why = "its name has a backslash in it; folders are separated by slashes"
-    elif b"\0" in name:
-        why = "its name has a NUL in it"
-    elif any(len(part) > _MAX_COMPONENT for part in parts):
-        why = f"a part of its name has more than {_MAX_COMPONENT} bytes"
     else:
-        try:
-            name.decode()
-        except UnicodeDecodeError:
-            why = "its name is not UTF-8"
+        why = _fault(name, parts, limits)
     if why is not None:
         raise RefusedEntry(shown, why)
     return b"/".join(parts)
+
+
+def _fault(name: bytes, parts: list[bytes], limits: PackageLimits) -> str | None:
+    """Return what is wrong with a name wherever it leads, None if nothing is."""
+    if not name:
+        return "its name is empty"
+    if len(name) > limits.max_name_bytes:
+        return f"its name has more than {limits.max_name_bytes} bytes"
+    if b"\\" in name:
+        return "its name has a backslash in it; folders are separated by slashes"
+    if b"\0" in name:
+        return "its name has a NUL in it"
+    if any(len(part) > _MAX_COMPONENT for part in parts):
+        return f"a part of its name has more than {_MAX_COMPONENT} bytes"
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return "its name is not UTF-8"
+    return None
 
 
 def _show(name: bytes) -> str:
@@ -596,6 +685,32 @@ class _Tree:
             os.fchmod(descriptor, 0o755 if entry.is_executable else 0o644)
             file.writelines(pieces)
 
+    def kind_of(self, path: bytes) -> int | None:
+        """Return the type bits of what is at a path, None if nothing is."""
+        try:
+            return stat.S_IFMT(os.stat(path or b".", dir_fd=self._root, follow_symlinks=False).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return None
+
+    def read_file(self, path: bytes) -> BinaryIO:
+        """Return a file that was made, open at its first byte."""
+        return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._root), "rb")  # noqa: PTH123 - for the caller
+
+    def fill_file(self, path: bytes, source: BinaryIO) -> None:
+        """Make an empty file a copy of another: its content and its mode."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW, dir_fd=self._root)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
+            os.fchmod(descriptor, stat.S_IMODE(os.fstat(source.fileno()).st_mode))
+            shutil.copyfileobj(source, file, _INFLATE)
+
+    def remove_file(self, path: bytes) -> None:
+        """Remove a file that was made."""
+        os.unlink(path, dir_fd=self._root)
+
     def read_manifest(self) -> bytes:
         """Return package.json as it was unpacked, cut where it is already too long to be taken."""
         try:
@@ -638,6 +753,81 @@ class _Tree:
             os.chmod(folder, _FOLDER_MODE, dir_fd=self._root)
         if folder != entry.path:
             self._budget.spend_entry(entry.shown)
+
+
+@dataclass(slots=True)
+class _Copied:
+    """What has become of the links of a package; sizes are bytes."""
+
+    files: int = 0
+    bytes: int = 0
+    left_out: list[str] = field(default_factory=list)
+
+
+class _Links:
+    """The links of a package, which become copies when all of its files are there: a link may come before its file.
+
+    Until then each has an empty file in its place, so that no other entry takes its name.
+    """
+
+    def __init__(self, tree: _Tree, budget: _Budget, stream: _Inflated) -> None:
+        self._tree = tree
+        self._budget = budget
+        self._stream = stream
+        self._targets: dict[bytes, tuple[bytes, str]] = {}  # and what the link is called in messages
+        self._memory = 0
+
+    def add(self, entry: _Entry, target: bytes) -> None:
+        """Keep a link for ``copy``.
+
+        Raises:
+            RefusedEntry: its name is taken, or it is a hard link to what is no earlier file.
+            PackageTooBig: there are too many.
+        """
+        if entry.is_hard and self._tree.kind_of(target) != stat.S_IFREG:
+            why = f"it is a hard link to {_show(target)}, which is no earlier file of the package; pack the file itself"
+            raise RefusedEntry(entry.shown, why)
+        self._memory += _LINK_BYTES + len(entry.path) + len(target) + len(entry.shown)
+        if self._memory > _MAX_LINK_BYTES:
+            raise PackageTooBig(entry.shown, "it holds too many links; pack what they point to")
+        self._tree.make_file(entry, iter(()))
+        self._targets[entry.path] = (target, entry.shown)
+
+    def copy(self) -> _Copied:
+        """Put a copy of its file in the place of every link; one whose file is not there is left out.
+
+        Raises:
+            RefusedEntry: a link leads to a folder, or in a circle.
+            PackageTooBig: the copies are more than the limits allow.
+        """
+        copied = _Copied()
+        for path, (_, shown) in self._targets.items():
+            target = self._end_of(path, shown)
+            match self._tree.kind_of(target):
+                case None:
+                    self._tree.remove_file(path)
+                    copied.left_out.append(shown)
+                case stat.S_IFREG:
+                    with self._tree.read_file(target) as source:
+                        size = os.fstat(source.fileno()).st_size
+                        self._budget.spend_bytes(size, shown)
+                        self._stream.check_ratio(size)
+                        self._tree.fill_file(path, source)
+                    copied.files += 1
+                    copied.bytes += size
+                case _:
+                    raise RefusedEntry(shown, "it is a link to a folder; pack what it points to")
+        return copied
+
+    def _end_of(self, path: bytes, shown: str) -> bytes:
+        """Return where a link leads, through other links."""
+        for _ in range(_MAX_HOPS):
+            path = self._targets[path][0]
+            if path not in self._targets:
+                return path
+        raise RefusedEntry(
+            shown, f"it is a link that leads in a circle, or through more than {_MAX_HOPS} links"
+        )
 
 
 @contextmanager

@@ -91,6 +91,7 @@ COMMIT;
 """,
 )
 _SCHEMA_VERSION = len(_SCHEMA)
+_SHOWN_LINKS = 5  # named in a line of the log
 _FORGET_UNUSED = (
     "DELETE FROM packages WHERE sha256 NOT IN (SELECT sha256 FROM sequences)"
     " AND sha256 NOT IN (SELECT sha256 FROM instances)"
@@ -496,7 +497,14 @@ class FolderStore:
                 if manifest is not None:
                     return self._record(upload, sequence_id, manifest, app_config)
             # The lock is free while unpacking, which may take long: so everything is looked at once more afterwards.
-            extract(upload.archive(), staged, self._limits)
+            extracted = extract(upload.archive(), staged, self._limits)
+            if extracted.left_out:
+                logger.warning(
+                    "Sequence %s: %d link(s) of its package are left out, as it does not hold the files they name: %s",
+                    sequence_id,
+                    len(extracted.left_out),
+                    ", ".join(extracted.left_out[:_SHOWN_LINKS]),
+                )
             manifest = (staged / MANIFEST_NAME).read_bytes()
             with self._lock:
                 if self._known_manifest(upload, sequence_id, replaces=replaces) is None:

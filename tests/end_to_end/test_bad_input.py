@@ -113,7 +113,7 @@ BAD_PACKAGES = {
     ),
     "a manifest of 2 MB": (make_archive(("package.json", b" " * 2_000_000)), "1048576 bytes at most"),
     "a symbolic link": (package_with(entry("link", tarfile.SYMTYPE, "/etc/passwd")), "symbolic link"),
-    "a hard link": (package_with(entry("link", tarfile.LNKTYPE, "main.py")), "hard link"),
+    "a hard link": (package_with(entry("link", tarfile.LNKTYPE, "later.py")), "hard link"),
     "a device": (package_with(entry("null", tarfile.CHRTYPE)), "character device"),
     "a named pipe": (package_with(entry("pipe", tarfile.FIFOTYPE)), "named pipe"),
     "a way up": (package_with(("../outside.py", b"x")), '".."'),
@@ -676,7 +676,7 @@ async def test_a_module_that_ends_the_process_is_told_by_the_start(talk: Talk):
         ),
         (
             {"engines": {"node": ">=16"}, "main": "index.js"},
-            "no runner for Node Sequences is installed on this hub: run `npm install --prefix",
+            "no runner for Node Sequences is installed on this hub: run `hub-lite setup node --data-dir",
         ),
         ({"engines": {}, "main": "main.rb"}, "no runner for language 'rb' is known"),
         ({"engines": {}, "main": "main"}, "no runner for language 'unknown' is known"),

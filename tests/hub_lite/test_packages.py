@@ -269,8 +269,90 @@ def test_main_may_be_missing_as_the_start_reports_it(tmp_path):
 # What is refused.
 
 HOSTILE: dict[str, tuple[bytes, type[PackageError], str]] = {
-    "symbolic link": (entry(b"a", kind=b"2", link=b"/etc"), RefusedEntry, "'a' .* symbolic link"),
-    "hard link": (entry(b"a", kind=b"1", link=b"package.json"), RefusedEntry, "'a' .* hard link"),
+    "link to an absolute path": (
+        entry(b"a", kind=b"2", link=b"/etc/passwd"),
+        RefusedEntry,
+        "'a' .* '/etc/passwd', an absolute path",
+    ),
+    "link out": (entry(b"a", kind=b"2", link=b"../b"), RefusedEntry, r"'a' .* '\.\./b', outside"),
+    "link out and in": (entry(b"d/a", kind=b"2", link=b"../../it/package.json"), RefusedEntry, "outside"),
+    "link out behind a folder": (entry(b"a", kind=b"2", link=b"d/../../b"), RefusedEntry, "outside"),
+    "link out by pax": (
+        pax((b"linkpath", b"../b")) + entry(b"a", kind=b"2", link=b"package.json"),
+        RefusedEntry,
+        "outside",
+    ),
+    "link out by long link": (
+        entry(b"K", b"../b\0", b"K") + entry(b"a", kind=b"2", link=b"package.json"),
+        RefusedEntry,
+        "outside",
+    ),
+    "hard link out": (entry(b"d/a", kind=b"1", link=b"../package.json"), RefusedEntry, "outside"),
+    "absolute hard link": (entry(b"a", kind=b"1", link=b"/etc/passwd"), RefusedEntry, "absolute"),
+    "hard link to nothing": (entry(b"a", kind=b"1", link=b"b"), RefusedEntry, "'a' .* hard link to 'b'"),
+    "hard link to a later file": (
+        entry(b"a", kind=b"1", link=b"b") + entry(b"b"),
+        RefusedEntry,
+        "no earlier file",
+    ),
+    "hard link to itself": (entry(b"a", kind=b"1", link=b"a"), RefusedEntry, "no earlier file"),
+    "hard link to a folder": (
+        entry(b"d", kind=b"5") + entry(b"a", kind=b"1", link=b"d"),
+        RefusedEntry,
+        "no earlier file",
+    ),
+    "link to nowhere": (entry(b"a", kind=b"2"), RefusedEntry, "'a' .* '', which cannot be: .* empty"),
+    "link to a NUL": (
+        pax((b"linkpath", b"a\0b")) + entry(b"a", kind=b"2"),
+        RefusedEntry,
+        "cannot be: .* NUL",
+    ),
+    "link to no UTF-8": (entry(b"a", kind=b"2", link=b"\xff"), RefusedEntry, "cannot be: .* UTF-8"),
+    "link to a backslash": (entry(b"a", kind=b"2", link=b"..\\b"), RefusedEntry, "cannot be: .* backslash"),
+    "link to a long name": (
+        entry(b"K", b"a/" * 513, b"K") + entry(b"a", kind=b"2"),
+        RefusedEntry,
+        "cannot be: .* 1024 bytes",
+    ),
+    "link to a long part": (
+        entry(b"K", b"a" * 256, b"K") + entry(b"a", kind=b"2"),
+        RefusedEntry,
+        "cannot be: .* 255 bytes",
+    ),
+    "link to the root": (entry(b"d/a", kind=b"2", link=b".."), RefusedEntry, "'d/a' .* link to a folder"),
+    "link to a folder": (
+        entry(b"a", kind=b"2", link=b"d") + entry(b"d/b"),
+        RefusedEntry,
+        "'a' .* link to a folder",
+    ),
+    "link to itself": (entry(b"a", kind=b"2", link=b"a"), RefusedEntry, "'a' .* circle"),
+    "links to each other": (
+        entry(b"a", kind=b"2", link=b"b") + entry(b"b", kind=b"2", link=b"a"),
+        RefusedEntry,
+        "'a' .* circle",
+    ),
+    "link where a folder must be": (entry(b"a/", kind=b"2", link=b"b"), RefusedEntry, "where a folder"),
+    "link as root": (entry(b".", kind=b"2", link=b"b"), RefusedEntry, "where a folder"),
+    "absolute link": (entry(b"/a", kind=b"2", link=b"b"), RefusedEntry, "'/a' .* absolute"),
+    "symbolic link with a size": (entry(b"a", b"1", kind=b"2", link=b"b"), RefusedEntry, "a size"),
+    "hard link with a size": (entry(b"a", b"1", kind=b"1", link=b"package.json"), RefusedEntry, "a size"),
+    "link then file": (entry(b"a", kind=b"2", link=b"b") + entry(b"a"), RefusedEntry, "earlier entry"),
+    "link then file in it": (
+        entry(b"a", kind=b"2", link=b"d") + entry(b"a/b"),
+        RefusedEntry,
+        "'a/b' .* earlier entry",
+    ),
+    "file then link": (
+        entry(b"a") + entry(b"a", kind=b"2", link=b"package.json"),
+        RefusedEntry,
+        "earlier entry",
+    ),
+    "two targets": (
+        pax((b"linkpath", b"b")) + entry(b"K", b"c\0", b"K") + entry(b"a", kind=b"2"),
+        InvalidArchive,
+        "two headers, .* target",
+    ),
+    "global target": (pax((b"linkpath", b"x"), kind=b"g") + entry(b"a"), RefusedEntry, "all entries"),
     "character device": (entry(b"a", kind=b"3"), RefusedEntry, "'a' .* character device"),
     "block device": (entry(b"a", kind=b"4"), RefusedEntry, "'a' .* block device"),
     "fifo": (entry(b"a", kind=b"6"), RefusedEntry, "'a' .* named pipe"),
@@ -464,6 +546,117 @@ def test_a_message_quotes_a_name_in_one_short_printable_line(tmp_path):
     assert caught.value.entry.startswith("'/")
 
 
+# Links.
+
+
+def test_a_symbolic_link_becomes_a_copy_of_its_file_wherever_in_the_archive_that_is(tmp_path):
+    archive = package(
+        entry(b"node_modules/.bin/tool", kind=b"2", link=b"../tool/cli.js", mode=0o777),
+        entry(b"node_modules/tool/cli.js", b"#!/usr/bin/env node", mode=0o755),
+        entry(b"again", kind=b"2", link=b"./node_modules//.bin/tool"),  # through another link
+        entry(b"plain", kind=b"2", link=b"package.json", mode=0o777),
+        pax((b"linkpath", b"package.json")) + entry(b"by pax", kind=b"2", link=b"cut"),
+        entry(b"K", b"package.json\0", b"K") + entry(b"by long link", kind=b"2", link=b"cut"),
+    )
+    extracted = unpack(archive, tmp_path / "it")
+    found = tree(tmp_path / "it")
+    tool = b"#!/usr/bin/env node"
+    assert {name: content for name, content in found.items() if content is not None} == {
+        "package.json": MANIFEST,
+        "node_modules/.bin/tool": tool,
+        "node_modules/tool/cli.js": tool,
+        "again": tool,
+        "plain": MANIFEST,
+        "by pax": MANIFEST,
+        "by long link": MANIFEST,
+    }
+    assert not any((tmp_path / "it" / name).is_symlink() for name in found)
+    assert [mode(tmp_path / "it" / name) for name in ("again", "plain")] == [0o755, 0o644]
+    assert (extracted.files, extracted.bytes) == (7, 4 * len(MANIFEST) + 3 * len(tool))
+    assert extracted.left_out == ()
+
+
+def test_a_hard_link_becomes_a_copy_of_an_earlier_file_named_from_the_root(tmp_path):
+    archive = package(
+        entry(b"d/a", b"1"),
+        entry(b"d/b", kind=b"1", link=b"./d/a"),
+        entry(b"c", kind=b"1", link=b"d/b"),
+        entry(b"d/e", kind=b"2", link=b"../c"),
+        entry(b"f", kind=b"1", link=b"d/e"),
+    )
+    assert unpack(archive, tmp_path / "it").files == 6
+    assert {tree(tmp_path / "it")[name] for name in ("d/a", "d/b", "c", "d/e", "f")} == {b"1"}
+    assert (tmp_path / "it" / "c").stat().st_nlink == 1
+
+
+def test_a_link_to_a_file_inside_that_is_not_there_is_left_out_and_named(tmp_path):
+    archive = package(
+        entry(b"a", kind=b"2", link=b"nothing"),
+        entry(b"d/b", kind=b"2", link=b"../a"),
+        entry(b"c", kind=b"2", link=b"package.json/x"),
+        entry(b"e", kind=b"2", link=b"/".join([b"x" * 255] * 17)[:100]),
+    )
+    extracted = unpack(archive, tmp_path / "it")
+    assert extracted.left_out == ("'a'", "'d/b'", "'c'", "'e'")
+    assert tree(tmp_path / "it") == {"package.json": MANIFEST, "d": None}
+    assert (extracted.files, extracted.bytes) == (1, len(MANIFEST))
+
+
+def test_a_target_too_long_for_the_disk_is_not_there(tmp_path):
+    target = b"/".join([b"x" * 200] * 30)
+    archive = package(entry(b"K", target, b"K") + entry(b"a", kind=b"2"))
+    extracted = unpack(archive, tmp_path / "it", PackageLimits(max_name_bytes=10_000))
+    assert extracted.left_out == ("'a'",)
+
+
+def test_the_manifest_may_be_a_link(tmp_path):
+    archive = zipped(
+        entry(b"package.json", kind=b"2", link=b"other.json") + entry(b"other.json", MANIFEST) + END
+    )
+    assert unpack(archive, tmp_path / "it").manifest.name == "hello"
+
+
+def test_a_link_through_forty_others_is_followed_and_through_more_refused(tmp_path):
+    def chain(length: int) -> bytes:
+        return package(
+            entry(b"0", b"1"),
+            *(entry(b"%d" % step, kind=b"2", link=b"%d" % (step - 1)) for step in range(1, length + 1)),
+        )
+
+    unpack(chain(40), tmp_path / "it")
+    assert (tmp_path / "it" / "40").read_bytes() == b"1"
+    with pytest.raises(RefusedEntry, match=r"'41' .* more than 40 links"):
+        unpack(chain(41), tmp_path / "refused")
+
+
+def test_copies_count_as_bytes_of_the_package_before_they_are_written(tmp_path):
+    archive = package(entry(b"a", b"1" * 600), entry(b"b", kind=b"2", link=b"a"))
+    total = len(MANIFEST) + 1200
+    assert unpack(archive, tmp_path / "fits", PackageLimits(max_unpacked_bytes=total)).bytes == total
+    with pytest.raises(PackageTooBig, match=f"'b': it unpacks to more than {total - 1} bytes"):
+        unpack(archive, tmp_path / "it", PackageLimits(max_unpacked_bytes=total - 1))
+    assert not (tmp_path / "it").exists()
+
+
+def test_copies_count_in_the_ratio(tmp_path):
+    links = [entry(b"b%d" % number, kind=b"2", link=b"a") for number in range(20)]
+    archive = package(entry(b"a", os.urandom(100) * 200), *links)
+    limits = PackageLimits(max_ratio=20, ratio_free_bytes=100_000)
+    with pytest.raises(PackageTooBig, match="20 times"):
+        unpack(archive, tmp_path / "it", limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_links_that_wait_for_their_files_are_limited(tmp_path):
+    target = b"t/" * 500
+    links = (
+        entry(b"K", target, b"K") + entry(b"%d" % number, kind=b"2", link=b"cut") for number in range(3000)
+    )
+    with pytest.raises(PackageTooBig, match="too many links"):
+        unpack(package(*links), tmp_path / "it")
+    assert list(tmp_path.iterdir()) == []
+
+
 # Limits.
 
 
@@ -524,6 +717,14 @@ def test_the_sum_of_all_files_is_limited_to_the_byte(tmp_path):
     assert unpack(archive, tmp_path / "fits", PackageLimits(max_unpacked_bytes=total)).bytes == total
     with pytest.raises(PackageTooBig, match=f"'b': it unpacks to more than {total - 1} bytes"):
         unpack(archive, tmp_path / "it", PackageLimits(max_unpacked_bytes=total - 1))
+
+
+def test_zeros_with_which_tar_fills_a_tape_do_not_count_and_more_do(tmp_path):
+    limits = PackageLimits(max_unpacked_bytes=len(MANIFEST) + 600)
+    full = entry(b"a", b"1" * 600)
+    assert unpack(package(full, end=END + bytes(20 * 512)), tmp_path / "fits", limits).files == 2
+    with pytest.raises(PackageTooBig, match="unpacks to more"):
+        unpack(package(full, end=END + bytes(21 * 512)), tmp_path / "it", limits)
 
 
 def test_entries_are_limited_and_the_folders_inside_a_name_are_counted(tmp_path):

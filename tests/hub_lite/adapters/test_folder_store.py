@@ -487,6 +487,22 @@ def test_the_state_of_a_sequence_whose_package_has_vanished_goes_with_it(root):
         assert (store.all(), store.state("i")) == ([], {})
 
 
+def test_links_that_are_left_out_of_a_package_are_named_in_the_log(store, caplog):
+    buffer = io.BytesIO(gzip.decompress(package()))
+    with tarfile.open(fileobj=buffer, mode="a") as tar:
+        for number in range(7):
+            link = tarfile.TarInfo(f"link-{number}")
+            link.type, link.linkname = tarfile.SYMTYPE, "main.py" if number == 6 else "nothing"
+            tar.addfile(link)
+    directory = add(store, gzip.compress(buffer.getvalue(), mtime=0), "id-1").directory
+    assert sorted(path.name for path in directory.iterdir()) == ["link-6", "main.py", "package.json"]
+    assert not (directory / "link-6").is_symlink()
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith("Sequence id-1: 6 link(s) of its package are left out")
+    assert record.getMessage().endswith(": 'link-0', 'link-1', 'link-2', 'link-3', 'link-4'")
+
+
 # Sequences that are used in place.
 
 
