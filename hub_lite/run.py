@@ -16,7 +16,7 @@ from sequence_sdk.pack import pack
 
 from .app import serve
 from .client import ClientError, HubClient, HubRefused
-from .settings import Settings
+from .settings import Settings, default_data_dir
 from .standard_streams import (
     StreamFailure,
     content_type_for,
@@ -165,8 +165,9 @@ async def hub_for(options: RunOptions) -> AsyncIterator[HubClient]:
 
 
 def own_settings(options: RunOptions, folder: Path) -> Settings:
-    """Return what a hub of its own is told, whose files are in ``folder``."""
-    settings = Settings(port=0, data_dir=folder)
+    """Return what a hub of its own is told, whose files are in ``folder``; the Node runner of other hubs here is for it too."""
+    node_runner = default_data_dir() / "node" / "node_modules" / "@scramjet" / "runner"
+    settings = Settings(port=0, data_dir=folder, node_runner=node_runner)
     if options.debug is None:
         return settings
     variables = {

@@ -89,6 +89,9 @@ class Settings:
     python_runner: Path | None = None  # an installed @scramjet/python-runner
     python_interpreter: str = "python3"  # what that one runs with
     python_for: str = "ours"  # which runner Python Sequences get: "ours" or "original"
+    pythons: tuple[
+        Path, ...
+    ] = ()  # further interpreters for ours, for packages that the hub's own does not suit
     runner_envs: Mapping[str, str] = field(default_factory=dict)  # for every runner; wins over all else
 
     def checked(self) -> "Settings":
@@ -298,6 +301,13 @@ _WORDS = Kind(
     show=list,
     fits=lambda value: all(isinstance(word, str) and word.strip() for word in value),
 )
+_PATHS = replace(
+    _WORDS,
+    said="an array of strings, the paths of files (as an option or a variable: a,b)",
+    make=lambda value: tuple(_path(path) for path in value),
+    show=lambda value: [str(path) for path in value],
+    fits=lambda value: all(isinstance(path, str) and path.strip() and _is_path(path) for path in value),
+)
 _VARIABLES = Kind(
     'an object of strings, or a string such as "A=1;B=2"',
     '"A=1;B=2"',
@@ -468,6 +478,12 @@ _KEYS: dict[str, Setting] = {
         _choice("ours|original", "ours", "original"),
         "which runner Python Sequences get: ours or original",
         ("--python-runner-for",),
+    ),
+    "runners.pythons": Setting(
+        "pythons",
+        _PATHS,
+        "further Pythons for packages that ask for another than the hub's",
+        ("--pythons",),
     ),
     "runnerEnvs": Setting(
         "runner_envs",
@@ -705,7 +721,7 @@ def file_values(settings: Settings) -> dict[str, Any]:
 
 def is_place(key: str) -> bool:
     """Tell whether a setting says where something lies on the disk."""
-    return _KEYS[key].kind in (_FILE, _FOLDER)
+    return _KEYS[key].kind in (_FILE, _FOLDER, _PATHS)
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, str]:

@@ -45,7 +45,7 @@ class ProcessAdapter:
             BadRequest: no runner here can run this Sequence.
             Unavailable: the machine does not start another process.
         """
-        command = self._runners.command(launch, runner_environment(os.environ, launch.environment))
+        command = await self._runners.command(launch, runner_environment(os.environ, launch.environment))
         words = list(command.words)
         early_log: Path | None = None
         stdin_reader, stdin_writer = os.pipe() if command.open_stdin else (None, None)

@@ -1,8 +1,8 @@
 """Which command runs which Sequence: our own runner, or an installed one of Transform Hub."""
 
 import os
+import shlex
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,8 @@ from hub_lite.errors import BadRequest
 from hub_lite.ports import Launch
 from hub_lite.settings import Settings
 from sequence_sdk.manifest import Manifest
+
+from .interpreters import Interpreters
 
 NODE_PACKAGE = "@scramjet/runner"
 PYTHON_PACKAGE = "@scramjet/python-runner"
@@ -43,6 +45,7 @@ class Runners:
     python: Path | None = None  # as ``node``
     python_interpreter: str = "python3"
     python_for: str = "ours"  # or "original"
+    interpreters: Interpreters = field(default_factory=Interpreters)  # for our own runner
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -54,10 +57,11 @@ class Runners:
             python=settings.python_runner,
             python_interpreter=settings.python_interpreter,
             python_for=settings.python_for,
+            interpreters=Interpreters(settings.pythons, settings.data_dir / "python"),
             environment=settings.runner_envs,
         )
 
-    def command(self, launch: Launch, environment: Mapping[str, str]) -> Command:
+    async def command(self, launch: Launch, environment: Mapping[str, str]) -> Command:
         """Return the command for a Sequence, by its language.
 
         Args:
@@ -78,7 +82,9 @@ class Runners:
             case "py" if self.python_for == "original":
                 return self._original_python(launch, environment)
             case "py":
-                return Command((sys.executable, "-P", "-m", "runner"), environment)
+                return Command(
+                    *await self.interpreters.command(manifest.engines.get("python3", ""), environment)
+                )
             case "js":
                 return self._node(environment)
             case _:
@@ -104,8 +110,9 @@ class Runners:
         entry = self.node_home.absolute() / "node_modules" / NODE_PACKAGE / _NODE_ENTRY
         if not entry.is_file():
             raise BadRequest(
-                f"no runner for Node Sequences is installed on this hub: run `npm install --prefix {self.node_home.absolute()} "
-                f"{NODE_PACKAGE}`, or name an installed one in the setting runners.node"
+                "no runner for Node Sequences is installed on this hub: run `hub-lite setup node --data-dir "
+                f"{shlex.quote(str(self.node_home.absolute().parent))}`, or name an installed {NODE_PACKAGE} in the setting "
+                "runners.node"
             )
         return entry
 
@@ -141,6 +148,7 @@ def _entry(named: Path, inside: Path, setting: str, package: str) -> Path:
     if not entry.is_file():
         raise BadRequest(
             f"the setting {setting} names {named}, but there is no file {entry}; it must name {package}, installed"
+            + (" as `hub-lite setup node` does it" if package == NODE_PACKAGE else "")
         )
     return entry
 

@@ -359,9 +359,7 @@ async def test_the_exit_code_of_a_node_sequence_is_its_own(talk: Talk):
 async def test_without_the_runner_a_start_says_what_to_install(tmp_path: Path):
     with running_hub(tmp_path) as hub:
         async with talking_to(hub.url) as talk:
-            with pytest.raises(
-                HubRefused, match=r"run `npm install --prefix .*data/node @scramjet/runner`"
-            ) as caught:
+            with pytest.raises(HubRefused, match=r"run `hub-lite setup node --data-dir .*data`") as caught:
                 await talk.start(WAITING, **NODE)
             assert caught.value.status == 400
             assert await talk.get("/instances") == []

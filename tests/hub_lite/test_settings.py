@@ -117,6 +117,7 @@ EXAMPLES: dict[str, tuple[Any, str, Any]] = {
     "runners.python": ("/p", "/p", Path("/p")),
     "runners.pythonInterpreter": ("python3.10", "python3.10", "python3.10"),
     "runners.pythonFor": ("original", "original", "original"),
+    "runners.pythons": (["/a", "/b"], "/a, /b", (Path("/a"), Path("/b"))),
     "runnerEnvs": ({"A": "1", "B": "x=y"}, "A=1;B=x=y;", {"A": "1", "B": "x=y"}),
 }
 

@@ -358,7 +358,7 @@ class SilentRunners(Runners):
 
     CODE = "import select; print(bool(select.select([0], [], [], 0)[0]))"
 
-    def command(self, launch: Launch, environment: Mapping[str, str]) -> Command:
+    async def command(self, launch: Launch, environment: Mapping[str, str]) -> Command:
         return Command(
             (sys.executable, "-c", self.CODE), environment, open_stdin="NODE" in launch.environment
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hub_lite.adapters.interpreters import Interpreters
 from hub_lite.adapters.runners import Runners
 from hub_lite.errors import BadRequest
 from hub_lite.ports import Launch, StoredSequence
@@ -37,37 +38,49 @@ def entry(path: Path) -> Path:
     return path
 
 
-def test_a_python_sequence_runs_with_our_runner(tmp_path: Path) -> None:
+async def test_a_python_sequence_runs_with_our_runner(tmp_path: Path) -> None:
     environment = {"PATH": "/bin", "PYTHONPATH": "/p"}
-    command = Runners(python=tmp_path / "gone").command(launch_of(tmp_path, **PYTHON), environment)
+    command = await Runners(python=tmp_path / "gone").command(launch_of(tmp_path, **PYTHON), environment)
     assert command.words == (sys.executable, "-P", "-m", "runner")
     assert command.environment == environment
     assert not command.early_log
+
+
+async def test_a_python_sequence_runs_in_another_python_if_it_asks_for_one(tmp_path: Path) -> None:
+    python = program(tmp_path / "programs", "python3.30")
+    Path(python).write_text("#!/bin/sh\nprintf '3 30 1 %s' \"$0\"\n")
+    environment = {"PATH": str(tmp_path / "programs")}
+    runners = Runners(interpreters=Interpreters(home=tmp_path / "home"))
+    command = await runners.command(launch_of(tmp_path, python3=">=3.30"), environment)
+    assert command.words == (python, "-P", "-m", "runner")
+    assert command.environment == {**environment, "PYTHONPATH": str(tmp_path / "home")}
 
 
 # --- Node -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("named", ["runner", "runner/bin/start-runner.js"])
-def test_a_node_sequence_runs_with_the_runner_that_is_named(tmp_path: Path, named: str) -> None:
+async def test_a_node_sequence_runs_with_the_runner_that_is_named(tmp_path: Path, named: str) -> None:
     start = entry(tmp_path / "runner/bin/start-runner.js")
     node = program(tmp_path / "programs", "node")
     environment = {"PATH": str(tmp_path / "programs")}
     runners = Runners(node=tmp_path / named, node_home=tmp_path)
-    command = runners.command(launch_of(tmp_path, "index.js", **NODE), environment)
+    command = await runners.command(launch_of(tmp_path, "index.js", **NODE), environment)
     assert (command.words, command.environment) == ((node, str(start)), environment)
     assert not command.early_log
 
 
-def test_by_the_suffix_alone_it_is_node_and_the_runner_is_found_where_npm_has_put_it(tmp_path: Path) -> None:
+async def test_by_the_suffix_alone_it_is_node_and_the_runner_is_found_where_npm_has_put_it(
+    tmp_path: Path,
+) -> None:
     start = entry(tmp_path / "node/node_modules/@scramjet/runner/bin/start-runner.js")
     node = program(tmp_path / "programs", "node")
     runners = Runners.of(Settings(data_dir=tmp_path))
-    command = runners.command(launch_of(tmp_path, "a.js"), {"PATH": str(tmp_path / "programs")})
+    command = await runners.command(launch_of(tmp_path, "a.js"), {"PATH": str(tmp_path / "programs")})
     assert command.words == (node, str(start))
 
 
-def test_paths_are_absolute_for_the_process_has_another_folder(
+async def test_paths_are_absolute_for_the_process_has_another_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -75,47 +88,47 @@ def test_paths_are_absolute_for_the_process_has_another_folder(
     entry(tmp_path / "runner.py")
     program(tmp_path / "programs", "node")
     environment = {"PATH": "programs"}
-    command = Runners(node=Path("runner")).command(launch_of(tmp_path, "a.js"), environment)
+    command = await Runners(node=Path("runner")).command(launch_of(tmp_path, "a.js"), environment)
     assert command.words == (f"{tmp_path}/programs/node", f"{tmp_path}/runner/bin/start-runner.js")
     python = Runners(python=Path("runner.py"), python_for="original", python_interpreter="programs/node")
-    command = python.command(launch_of(tmp_path), environment)
+    command = await python.command(launch_of(tmp_path), environment)
     assert command.words == (f"{tmp_path}/programs/node", f"{tmp_path}/runner.py")
 
 
-def test_without_the_package_the_sentence_says_how_to_install_it(tmp_path: Path) -> None:
+async def test_without_the_package_the_sentence_says_how_to_install_it(tmp_path: Path) -> None:
     with pytest.raises(BadRequest) as caught:
-        Runners(node_home=tmp_path / "node").command(launch_of(tmp_path, "a.js"), {})
-    assert f"run `npm install --prefix {tmp_path}/node @scramjet/runner`" in str(caught.value)
+        await Runners(node_home=tmp_path / "node").command(launch_of(tmp_path, "a.js"), {})
+    assert f"run `hub-lite setup node --data-dir {tmp_path}`" in str(caught.value)
     assert "runners.node" in str(caught.value)
 
 
 @pytest.mark.parametrize("named", ["gone", "gone.js", "empty"])
-def test_a_named_runner_that_is_not_there_is_said_so(tmp_path: Path, named: str) -> None:
+async def test_a_named_runner_that_is_not_there_is_said_so(tmp_path: Path, named: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(
         BadRequest, match=f"runners.node names .*{named}, but there is no file .*@scramjet/runner"
     ):
-        Runners(node=tmp_path / named).command(launch_of(tmp_path, "a.js"), {})
+        await Runners(node=tmp_path / named).command(launch_of(tmp_path, "a.js"), {})
 
 
-def test_without_node_the_sentence_says_that(tmp_path: Path) -> None:
+async def test_without_node_the_sentence_says_that(tmp_path: Path) -> None:
     start = entry(tmp_path / "start-runner.js")
     with pytest.raises(BadRequest, match=r"need Node\.js, and there is no `node` on the PATH"):
-        Runners(node=start).command(launch_of(tmp_path, "a.js"), {"PATH": str(tmp_path)})
+        await Runners(node=start).command(launch_of(tmp_path, "a.js"), {"PATH": str(tmp_path)})
 
 
 # --- the original Python runner ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("named", ["", "runner.py"])
-def test_a_python_sequence_runs_with_the_original_runner_if_that_is_chosen(
+async def test_a_python_sequence_runs_with_the_original_runner_if_that_is_chosen(
     tmp_path: Path, named: str
 ) -> None:
     start = entry(tmp_path / "runner.py")
     python = program(tmp_path / "programs", "python3")
     runners = Runners(python=tmp_path / named, python_for="original")
     environment = {"PATH": str(tmp_path / "programs"), "PYTHONPATH": "/own"}
-    command = runners.command(launch_of(tmp_path / "package"), environment)
+    command = await runners.command(launch_of(tmp_path / "package"), environment)
     assert command.words == (python, str(start))
     assert command.early_log
     assert command.environment["PYTHONPATH"].split(os.pathsep) == [
@@ -123,12 +136,12 @@ def test_a_python_sequence_runs_with_the_original_runner_if_that_is_chosen(
     ]  # fmt: skip
 
 
-def test_without_a_path_of_the_hub_there_is_no_empty_part_which_would_be_the_working_directory(
+async def test_without_a_path_of_the_hub_there_is_no_empty_part_which_would_be_the_working_directory(
     tmp_path: Path,
 ) -> None:
     entry(tmp_path / "runner.py")
     runners = Runners(python=tmp_path, python_for="original", python_interpreter=sys.executable)
-    command = runners.command(launch_of(tmp_path), {"PATH": "", "PYTHONPATH": ""})
+    command = await runners.command(launch_of(tmp_path), {"PATH": "", "PYTHONPATH": ""})
     assert len(command.environment["PYTHONPATH"].split(os.pathsep)) == 3
 
 
@@ -140,15 +153,17 @@ def test_without_a_path_of_the_hub_there_is_no_empty_part_which_would_be_the_wor
         ({"python": Path(__file__), "python_interpreter": "python0"}, "no program 'python0'.*3.8 to 3.10"),
     ],
 )
-def test_what_the_original_runner_misses_is_said(tmp_path: Path, runners: dict[str, Any], said: str) -> None:
+async def test_what_the_original_runner_misses_is_said(
+    tmp_path: Path, runners: dict[str, Any], said: str
+) -> None:
     with pytest.raises(BadRequest, match=said):
-        Runners(python_for="original", **runners).command(launch_of(tmp_path), {"PATH": "/bin"})
+        await Runners(python_for="original", **runners).command(launch_of(tmp_path), {"PATH": "/bin"})
 
 
 # --- for all ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_operators_variables_win_over_all_others(tmp_path: Path) -> None:
+async def test_the_operators_variables_win_over_all_others(tmp_path: Path) -> None:
     entry(tmp_path / "runner.py")
     chosen = {"PYTHONPATH": "/mine", "INSTANCE_ID": "x", "MORE": "y"}
     given = {"PATH": "/bin", "PYTHONPATH": "/p", "INSTANCE_ID": ID}
@@ -158,14 +173,16 @@ def test_the_operators_variables_win_over_all_others(tmp_path: Path) -> None:
             environment=chosen, python=tmp_path, python_for="original", python_interpreter=sys.executable
         ),
     ):
-        assert runners.command(launch_of(tmp_path), given).environment == {"PATH": "/bin", **chosen}
+        command = await runners.command(launch_of(tmp_path), given)
+        assert command.environment == {"PATH": "/bin", **chosen}
 
 
-def test_the_path_of_the_operator_is_where_node_is_looked_for(tmp_path: Path) -> None:
+async def test_the_path_of_the_operator_is_where_node_is_looked_for(tmp_path: Path) -> None:
     start = entry(tmp_path / "start-runner.js")
     node = program(tmp_path / "programs", "node")
     runners = Runners(node=start, environment={"PATH": str(tmp_path / "programs")})
-    assert runners.command(launch_of(tmp_path, "a.js"), {"PATH": "/gone"}).words[0] == node
+    command = await runners.command(launch_of(tmp_path, "a.js"), {"PATH": "/gone"})
+    assert command.words[0] == node
 
 
 def test_the_settings_name_the_runners(tmp_path: Path) -> None:
@@ -176,6 +193,7 @@ def test_the_settings_name_the_runners(tmp_path: Path) -> None:
             "python": "~/p",
             "pythonInterpreter": "python3.10",
             "pythonFor": "original",
+            "pythons": ["/q", "~/r"],
         },
         "runnerEnvs": {"A": "1"},
     }
@@ -185,6 +203,7 @@ def test_the_settings_name_the_runners(tmp_path: Path) -> None:
         python=Path.home() / "p",
         python_interpreter="python3.10",
         python_for="original",
+        interpreters=Interpreters((Path("/q"), Path.home() / "r"), tmp_path / "python"),
         environment={"A": "1"},
     )
 
@@ -194,6 +213,9 @@ def test_the_settings_name_the_runners(tmp_path: Path) -> None:
     [
         ({"runners": {"pythonFor": "theirs"}}, "runners.pythonFor"),
         ({"runners": {"node": 1}}, "runners.node"),
+        ({"runners": {"pythons": "/a"}}, "runners.pythons"),
+        ({"runners": {"pythons": ["/a", ""]}}, "runners.pythons"),
+        ({"runners": {"pythons": ["/a\0"]}}, "runners.pythons"),
         ({"runnerEnvs": {"A": 1}}, "runnerEnvs"),
         ({"runnerEnvs": {"A=B": "1"}}, "runnerEnvs"),
         ({"runnerEnvs": {"": "1"}}, "runnerEnvs"),
