@@ -26,7 +26,7 @@ else:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-StopHandler = Callable[[float, bool], Awaitable[None] | None]
+StopHandler = Callable[[float, bool], Awaitable[None] | None] | Callable[[], Awaitable[None] | None]
 KillHandler = Callable[[], Awaitable[None] | None]
 EventHandler = Callable[[Any], Awaitable[None] | None]
 Report = dict[str, Any]
@@ -50,6 +50,23 @@ class LoopIsOver(SequenceError):
 
     def __str__(self) -> str:
         return "context.from_thread: the Sequence has ended, and its event loop with it"
+
+
+def _taken(handler: Callable[..., Any], *arguments: Any) -> tuple[Any, ...]:
+    """Return the arguments that a handler can be called with: all of them, or none.
+
+    The original runner of 0.18 calls stop handlers with none, and packages have handlers for that.
+    """
+    try:
+        signature = inspect.signature(handler)
+        signature.bind()
+    except (TypeError, ValueError):  # it needs some, or is built in and shows nothing
+        return arguments
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return ()
+    return arguments
 
 
 async def _unless_ended(work: Coroutine[Any, Any, R]) -> "R | LoopIsOver":
@@ -393,7 +410,7 @@ class Context(Generic[C]):
         failures: list[Exception] = []
         for handler in self._stop_handlers:
             try:
-                outcome = handler(seconds, can_keep_alive)
+                outcome = handler(*_taken(handler, seconds, can_keep_alive))
                 if inspect.isawaitable(outcome):
                     await outcome
             except Exception as error:  # noqa: BLE001 - author's code; all of them are reported together

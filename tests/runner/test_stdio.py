@@ -62,6 +62,47 @@ def test_stdin_is_a_real_file(hub: FakeHub, write: Write) -> None:
     assert hub.stdout() == "name? "
 
 
+def test_stdin_gives_its_lines_to_async_for_too(hub: FakeHub, write: Write) -> None:
+    hub.start(
+        write(
+            """
+            import asyncio, sys
+            async def run(context, input):
+                impatient = asyncio.create_task(anext(sys.stdin))
+                await asyncio.sleep(0)
+                impatient.cancel()
+                context.emit("ready", sys.stdin.mode)
+                async for line in sys.stdin:
+                    yield line
+                yield str([line async for line in sys.stdin])
+            """
+        )
+    )
+    assert hub.event("ready") == "r", "the loop goes on while nothing comes"
+    hub.links[STDIN].send("Zoë\nsecond\r\n\nlast".encode())
+    hub.links[STDIN].end()
+    assert hub.output().decode() == "Zoë\nsecond\n\nlast[]"
+    assert hub.wait() == 0
+
+
+def test_async_for_in_stdin_that_nobody_ends_does_not_hold_up_the_end(hub: FakeHub, write: Write) -> None:
+    hub.start(
+        write(
+            """
+            import asyncio, sys
+            async def run(context, input):
+                waiting = asyncio.ensure_future(anext(sys.stdin))
+                await asyncio.sleep(0)
+                waiting.cancel()
+                return "done"
+            """
+        )
+    )
+    assert hub.output() == b"done"
+    assert hub.wait() == 0
+    assert hub.stderr() == ""
+
+
 def test_a_child_process_reads_stdin(hub: FakeHub, write: Write) -> None:
     hub.start(write("import subprocess\ndef run(context, input): subprocess.run(['cat'], check=True)"))
     hub.links[STDIN].send(b"through a child")

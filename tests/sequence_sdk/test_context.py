@@ -563,3 +563,18 @@ async def test_other_code_starts_without_the_handlers_of_the_code_before(context
     assert not context.has_stop_handlers
     assert not context.has_kill_handlers
     assert called == []
+
+
+async def test_a_stop_handler_may_take_nothing_or_what_it_can(context):
+    called = []
+
+    async def nothing():
+        called.append("nothing")
+
+    def optional(seconds=0, can_keep_alive=None):
+        called.append((seconds, can_keep_alive))
+
+    for handler in (nothing, optional, lambda *given: called.append(given), {}.setdefault):
+        context.set_stop_handler(handler)
+    await context.call_stop_handlers(2.5, True)
+    assert called == ["nothing", (2.5, True), (2.5, True)]

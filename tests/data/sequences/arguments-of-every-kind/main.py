@@ -1,0 +1,4 @@
+import json
+
+def run(context, input, *args):
+    print(json.dumps(args))

@@ -1,0 +1,5 @@
+async def run(context, input):
+    try:
+        yield "one"
+    finally:
+        print("cleaned up")

@@ -1,0 +1,3 @@
+async def run(context, input):
+    yield "one\n"
+    yield "two\n"

@@ -1,0 +1,4 @@
+import json
+
+def run(context, input):
+    print(json.dumps(context.config, sort_keys=True))

@@ -1,0 +1,2 @@
+async def run(context, input):
+    return "Zoë".encode()

@@ -1,0 +1,5 @@
+import sys
+
+def run(context, input):
+    print("last words")
+    sys.exit(3)

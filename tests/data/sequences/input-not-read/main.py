@@ -1,0 +1,2 @@
+def run(context, input):
+    print("I have seen enough")

@@ -1,0 +1,2 @@
+def work(logger):
+    logger.info("theirs")

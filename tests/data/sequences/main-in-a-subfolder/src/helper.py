@@ -1,0 +1,2 @@
+def decorate(word):
+    return f"* {word} *"

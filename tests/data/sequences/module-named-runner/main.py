@@ -1,0 +1,4 @@
+import runner
+
+def run(context, input):
+    print(runner.WHOSE)

@@ -1,0 +1,4 @@
+from .clean import clean
+
+def shout(text):
+    return clean(text).upper() + "!"

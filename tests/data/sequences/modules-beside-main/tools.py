@@ -1,0 +1,2 @@
+def with_line_end(text):
+    return text + "\n"

@@ -1,0 +1,2 @@
+def transform(context, input):
+    return input

@@ -1,0 +1,2 @@
+class Session:
+    whose = "the author's"

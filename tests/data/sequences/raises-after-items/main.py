@@ -1,0 +1,4 @@
+async def run(context, input):
+    yield "one\n"
+    yield "two\n"
+    raise RuntimeError("enough")

@@ -1,0 +1,1 @@
+from shouting import run

@@ -1,0 +1,3 @@
+def run(context, stream):
+    name = input("name? ")
+    print("Hello", name)

@@ -1,0 +1,9 @@
+import asyncio
+
+async def run(context, input):
+    async def stop():
+        print("stopping")
+
+    context.set_stop_handler(stop)
+    context.emit("ready")
+    await asyncio.Event().wait()

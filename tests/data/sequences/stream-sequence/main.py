@@ -1,0 +1,2 @@
+def run(context, input):
+    return input.sequence(lambda partial, line: (partial + line.strip()).split(";"), "").map(lambda part: part + "\n")

@@ -1,0 +1,3 @@
+async def run(context, input):
+    yield "text\n"
+    yield {"a": 1}

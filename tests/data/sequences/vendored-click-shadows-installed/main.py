@@ -1,0 +1,4 @@
+import click
+
+def run(context, input):
+    print(click.WHOSE)

@@ -1,0 +1,5 @@
+import brought
+from brought.inside import word
+
+def run(context, input):
+    print(brought.VERSION, word())

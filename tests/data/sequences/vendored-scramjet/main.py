@@ -1,0 +1,4 @@
+import scramjet.streams
+
+def run(context, input):
+    print(scramjet.streams.WHOSE)
