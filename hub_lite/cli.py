@@ -3,7 +3,9 @@
 import click
 
 from .commands.dev import dev, run
+from .commands.new import new
 from .commands.operate import COMMANDS
+from .commands.setup import setup
 from .commands.shell import fill_standard_descriptors
 from .commands.start import config, start
 
@@ -17,5 +19,5 @@ def main() -> None:
     fill_standard_descriptors()
 
 
-for command in (run, dev, start, config, *COMMANDS):
+for command in (new, run, dev, start, config, setup, *COMMANDS):
     main.add_command(command)

@@ -391,7 +391,8 @@ def test_a_settings_file_of_the_page_is_taken(block, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("heading", "command"), [("Start", "start"), ("`hub-lite run`", "run"), ("`hub-lite dev`", "dev")]
+    ("heading", "command"),
+    [("Start", "start"), ("`hub-lite run`", "run"), ("`hub-lite dev`", "dev"), ("`hub-lite new`", "new")],
 )
 def test_operating_lists_every_option(heading, command):
     listed = {

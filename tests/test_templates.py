@@ -1,32 +1,81 @@
 """Each template is a good start: it compiles, its own tests pass where a stranger runs them, and it packs and runs."""
 
 import ast
+import asyncio
 import inspect
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from sequence_sdk import sequence
+from hub_lite.commands.new import TEMPLATES as NAMES
+from hub_lite.commands.new import home
+from sequence_sdk.find import Found, find_sequence
+from sequence_sdk.manifest import parse_manifest
 from sequence_sdk.pack import pack
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
-FOLDERS = sorted(manifest.parent for manifest in TEMPLATES.glob("*/package.json"))
+from .end_to_end.harness import DEADLINE as SOON
+from .end_to_end.harness import running_hub, talking_to
+from .end_to_end.npm import installed
+from .end_to_end.test_original_runners import OLD_PYTHONS, VERSION, old_python
+
+TEMPLATES = home()
 DEADLINE = 60.0  # seconds until a command is given up
-
-# What goes in, the arguments, and what comes out.
-RUNS = {"transform": (b"one\n\ntwo", [7], b"7 one\n8 two\n")}
+ORDERS = b'{"sku": "tea", "price": 2.5, "count": 4}\n{"sku": "cup", "price": "cheap"}\n{"sku": "pot", "price": 30}\n'
 
 
-@pytest.fixture(params=FOLDERS, ids=lambda folder: folder.name)
+@dataclass(frozen=True)
+class Run:
+    """What goes into a template, the arguments, and what comes out; ``also`` is what else must be so in the folder."""
+
+    given: bytes
+    args: list[object]
+    wanted: bytes
+    content_type: str = "text/plain"
+    also: Callable[[Path], None] = field(default=lambda _: None)
+
+
+def orders_are_stored(folder):
+    with sqlite3.connect(folder / "stored.sqlite3") as database:
+        stored = database.execute("select * from orders").fetchall()
+    database.close()
+    assert stored == [("tea", 2.5, 4), ("pot", 30.0, 1)]
+
+
+RUNS = {
+    "transform": Run(b"one\n\ntwo", [7], b"7 one\n8 two\n"),
+    "source": Run(b"", [0.01, 2], b'{"number":1,"celsius":20.5}\n{"number":2,"celsius":20.99}\n'),
+    "sink": Run(ORDERS, ["{folder}/stored.sqlite3"], b"", "application/x-ndjson", orders_are_stored),
+    "chain": Run(b"tea,2.5,4\ntea\ncup,8,1\n", [9], b'{"sku":"tea","total":10.0}\n'),
+    "stateful": Run(b"tea\ntea\n", [1], b'{"word":"tea","count":1}\n{"word":"tea","count":2}\n'),
+    "classic": Run(b"a cup of tea\nx\n", [3], b"2 cup tea\n0\n"),
+    "js": Run("jeden\n\nżółw".encode(), [7], "7 jeden\n8 żółw\n".encode()),
+}
+PYTHON = [name for name in NAMES if name != "js"]
+
+
+@pytest.fixture
 def copied(request, tmp_path):
     """Return a template as somebody has it who copied it to a place of their own."""
-    return Path(shutil.copytree(request.param, tmp_path / request.param.name))
+    return Path(shutil.copytree(TEMPLATES / request.param, tmp_path / request.param))
+
+
+each = pytest.mark.parametrize("copied", NAMES, indirect=True)
+each_in_python = pytest.mark.parametrize("copied", PYTHON, indirect=True)
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with running_hub(tmp_path_factory.mktemp("hub")) as running:
+        yield running
 
 
 def python(*arguments, cwd, **options):
@@ -37,6 +86,7 @@ def python(*arguments, cwd, **options):
         if not name.startswith(("PYTEST", "PYTHONPATH", "HUB_LITE"))
     }
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # a stranger has the plugin of the SDK, and no other
     return subprocess.run(
         [sys.executable, *arguments],
         check=False,
@@ -48,56 +98,123 @@ def python(*arguments, cwd, **options):
     )
 
 
-def test_each_folder_of_templates_is_tested_here():
-    assert [folder.name for folder in FOLDERS] == sorted(RUNS)
-    assert sorted(entry for entry in TEMPLATES.iterdir() if entry.is_dir()) == FOLDERS
-
-
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_the_manifest_names_what_a_hub_needs_and_documents_the_arguments(folder):
-    manifest = json.loads((folder / "package.json").read_text("utf-8"))
-    assert manifest["name"] == folder.name
-    assert manifest["engines"] == {"python3": ">=3.11"}
+def members_of(folder):
+    """Return the members of the module that a folder has for a Sequence."""
     scope = {"__name__": "sequence"}
-    exec(compile((folder / manifest["main"]).read_text("utf-8"), manifest["main"], "exec"), scope)
-    marked = [value for value in scope.values() if hasattr(value, "__sequence__")]
-    assert len(marked) == 1
+    exec(compile((folder / "main.py").read_text("utf-8"), "main.py", "exec", dont_inherit=True), scope)
+    return scope
+
+
+def test_each_folder_of_templates_is_tested_here():
+    assert (
+        sorted(RUNS) == sorted(NAMES) == sorted(entry.name for entry in TEMPLATES.iterdir() if entry.is_dir())
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_manifest_names_what_a_hub_needs(name):
+    manifest = parse_manifest((TEMPLATES / name / "package.json").read_bytes())
+    assert (manifest.name, manifest.version) == (name, "0.1.0")
+    assert manifest.language == ("js" if name == "js" else "py")
+    assert (TEMPLATES / name / manifest.main).is_file()
+    assert len(manifest.engines) == 1
+    assert manifest.description.endswith(".")
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_the_manifest_documents_the_arguments(name):
+    scope = members_of(TEMPLATES / name)
+    found = find_sequence(scope, "sequence")
+    assert isinstance(found, Found)
+    functions = found.spec.parts or [found.thing]
     taken = [
-        (each.name, each.default)
-        for each in inspect.signature(marked[0]).parameters.values()
-        if each.default is not each.empty
+        (parameter.name, parameter.default)
+        for function in functions
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is not parameter.empty
     ]
-    assert [(each["name"], each["default"]) for each in manifest["args"]] == taken
+    documented = json.loads((TEMPLATES / name / "package.json").read_text("utf-8"))["args"]
+    assert [(argument["name"], argument["default"]) for argument in documented] == taken
+    assert all(argument["description"] and argument["type"] for argument in documented)
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_the_sequence_imports_nothing_but_the_sdk_and_the_standard_library(folder):
-    tree = ast.parse((folder / "main.py").read_text("utf-8"))
+@pytest.mark.parametrize("name", PYTHON)
+def test_the_sequence_imports_nothing_but_the_sdk_and_the_standard_library(name):
+    tree = ast.parse((TEMPLATES / name / "main.py").read_text("utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name.partition(".")[0] for name in imported} - sys.stdlib_module_names == {
-        sequence.__module__.partition(".")[0]
-    }
+    others = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names
+    assert others == (set() if name == "classic" else {"sequence_sdk"})
 
 
+@each_in_python
 def test_its_own_tests_pass_with_warnings_as_errors(copied):
-    # pytest-asyncio is not needed, and warns of settings that a stranger does not have
-    run = python(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error", cwd=copied
-    )
+    options = ["-q", "-p", "no:cacheprovider", "-p", "sequence_sdk.testing.plugin", "-W", "error"]
+    run = python("-m", "pytest", *options, cwd=copied)
     assert run.returncode == 0, run.stdout.decode() + run.stderr.decode()
     assert b" passed" in run.stdout
 
 
+@pytest.mark.parametrize("copied", ["js"], indirect=True)
+def test_its_own_tests_pass_in_node(copied):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node.js is not installed here")
+    run = subprocess.run([node, "--test"], cwd=copied, capture_output=True, check=False, timeout=DEADLINE)
+    assert run.returncode == 0, run.stdout.decode()
+    assert b"pass 4" in run.stdout
+
+
+@each
 def test_the_package_holds_the_sequence_and_not_its_tests(copied, tmp_path):
     result = pack(copied, tmp_path / "package.tar.gz")
     with tarfile.open(result.path) as archive:
         names = set(archive.getnames())
-    assert {"main.py", "package.json"} <= names
-    assert not [name for name in names if name.startswith("test_") or name == "README.md"]
+    assert {"index.js" if copied.name == "js" else "main.py", "package.json"} <= names
+    assert not [name for name in names if "test" in name or name == "README.md"]
 
 
-def test_it_runs_on_a_hub(copied):
-    given, args, wanted = RUNS[copied.name]
-    run = python("-m", "hub_lite", "run", ".", "--args", json.dumps(args), cwd=copied, input=given)
-    assert (run.returncode, run.stdout) == (0, wanted), run.stderr.decode()
+@each_in_python
+def test_it_runs_on_a_hub(copied, hub):
+    run = RUNS[copied.name]
+    args = json.dumps(run.args).replace("{folder}", str(copied.parent))
+    command = ["hub_lite", "run", ".", "--hub", hub.url, "--args", args, "-t", run.content_type]
+    ran = python("-m", *command, cwd=copied, input=run.given)
+    assert (ran.returncode, ran.stdout) == (0, run.wanted), ran.stderr.decode()
+    run.also(copied.parent)
+
+
+@pytest.mark.parametrize("copied", ["js"], indirect=True)
+async def test_it_runs_on_a_hub_that_has_a_runner_for_node(copied, tmp_path):
+    run = RUNS[copied.name]
+    modules = installed("@scramjet/runner", VERSION)
+    (tmp_path / "data" / "node").mkdir(parents=True)
+    (tmp_path / "data" / "node" / "node_modules").symlink_to(modules)
+    with running_hub(tmp_path) as hub:
+        assert await outputs(hub, copied, run) == run.wanted
+
+
+@pytest.mark.parametrize("copied", ["classic"], indirect=True)
+async def test_it_runs_with_the_python_runner_of_transform_hub(copied, tmp_path):
+    run, interpreter = RUNS[copied.name], old_python()
+    if interpreter is None:
+        pytest.skip(f"that runner needs CPython {' or '.join(OLD_PYTHONS)}, and none is installed here")
+    runner = installed("@scramjet/python-runner", VERSION) / "@scramjet" / "python-runner"
+    runners = {"python": str(runner), "pythonInterpreter": interpreter, "pythonFor": "original"}
+    (tmp_path / "settings.json").write_text(json.dumps({"runners": runners}))
+    with running_hub(tmp_path, "--config", str(tmp_path / "settings.json")) as hub:
+        assert await outputs(hub, copied, run) == run.wanted
+
+
+async def outputs(hub, folder, run):
+    """Return what a packed folder gives on a hub."""
+    package = pack(folder, folder.with_name("package.tar.gz")).path
+    async with talking_to(hub.url) as talk, asyncio.timeout(SOON):
+        sequence = await talk.upload_bytes(package.read_bytes())
+        instance = await talk.client.start(sequence, args=run.args)
+        await talk.send(instance, run.given)
+        output = await talk.read(instance)
+        await talk.ask(
+            "POST", f"/instance/{instance}/_kill", json={}
+        )  # a Node runner would stay for ten seconds
+    return output
