@@ -1,79 +1,156 @@
-"""The command ``scramjet-pack``: a folder in, a package out."""
+"""The command ``scramjet-pack``: a folder or a file in, a package out."""
 
+import json
 import os
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
-from .pack import PackError, PackResult, pack
+from .pack import Checked, PackError, PackResult, check, pack
 from .pack.errors import shown
+from .pack.report import checked_json, explained, packed_json
 
 _PROGRAM: Final = "scramjet-pack"
 _STDOUT: Final = 1
 _INTERRUPTED: Final = 130  # what shells say of a program that Ctrl-C ended
 
 
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the command line says beside the place."""
+
+    output: str | None
+    no_schema: bool
+    check: bool
+    allow_secrets: bool
+    explain: bool
+    as_json: bool
+    quiet: bool
+
+
 @click.command(name=_PROGRAM)
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("source", metavar="DIR|FILE.py", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", metavar="FILE", help="Where the package goes; - is standard output. [DIR.tar.gz]"
 )
 @click.option(
     "--no-schema", is_flag=True, help="Do not import the Sequence to describe what it takes and gives."
 )
+@click.option(
+    "--check", is_flag=True, help="Write nothing; tell all that is wrong, and exit with 1 if anything is."
+)
+@click.option("--allow-secrets", is_flag=True, help="Do not look for keys and tokens in --check.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Tell every file with its size and the rule that put it in or kept it out.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Write one JSON object to standard output instead of text."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors on standard error.")
 @click.version_option(package_name="hub-lite", prog_name=_PROGRAM)
 @click.pass_context
-def main(
-    context: click.Context, directory: Path, output: str | None, *, no_schema: bool, quiet: bool
-) -> None:
-    """Pack the Sequence in DIR, a folder with a package.json, for a hub to run.
+def main(context: click.Context, /, source: Path, **options: Any) -> None:
+    """Pack a Sequence for a hub to run: a folder, or a single Python file.
 
-    The path of the package goes to standard output, what is in it to standard error. Caches, virtual environments and
-    the folders of version control stay out, and what a .siignore in DIR names. A Python Sequence marked @sequence is imported
-    for the JSON Schemas of what it takes and gives, which go into the packed package.json.
+    A folder has a package.json, or a pyproject.toml of which one is made. The path of the package goes to standard output,
+    what is in it to standard error. Caches, virtual environments and the folders of version control stay out, and what a
+    .siignore or, without one, .gitignore files name. A Python Sequence marked @sequence is imported for the JSON Schemas of
+    what it takes and gives, which go into the packed package.json.
     """
+    chosen = _Options(**options)
+    if chosen.as_json and chosen.output == "-":
+        raise click.UsageError(
+            "--json and the package cannot both go to standard output; name a file with -o"
+        )
     try:
-        result = _pack_to(directory, output, describe=not no_schema)
-        if not quiet:
-            click.echo(_summary(result), err=True)
-            if result.no_schema:
-                click.echo(f"no schema: {result.no_schema}", err=True)
-        if result.path is not None and result.path.is_file():  # /dev/stdout has the archive already
-            click.echo(os.fsencode(result.path))
-    except PackError as error:
-        click.echo(f"{_PROGRAM}: {error}", err=True)
-        context.exit(1)
+        good = _check(source, chosen) if chosen.check else _pack(source, chosen)
     except OSError as error:  # standard output is closed, or on a full disk
         click.echo(f"{_PROGRAM}: standard output cannot be written: {error.strerror}", err=True)
-        context.exit(1)
+        good = False
     except KeyboardInterrupt:
         click.echo(f"{_PROGRAM}: interrupted", err=True)
         context.exit(_INTERRUPTED)
+    if not good:
+        context.exit(1)
 
 
-def _pack_to(directory: Path, output: str | None, *, describe: bool) -> PackResult:
+def _pack(source: Path, options: _Options) -> bool:
+    try:
+        result = _pack_to(source, options.output, describe=not options.no_schema)
+    except PackError as error:
+        if options.as_json:
+            _print_json(checked_json(Checked((str(error),), ())))
+        else:
+            click.echo(f"{_PROGRAM}: {error}", err=True)
+        return False
+    if options.as_json:
+        _print_json(packed_json(result))
+        return True
+    if not options.quiet:
+        if options.explain:
+            click.echo(explained(result.entries, result.left_out), err=True)
+        click.echo(_summary(result), err=True)
+        if result.no_schema:
+            click.echo(f"no schema: {result.no_schema}", err=True)
+        for warning in result.warnings:
+            click.echo(f"warning: {warning}", err=True)
+    if result.path is not None and result.path.is_file():  # /dev/stdout has the archive already
+        click.echo(os.fsencode(result.path))
+    return True
+
+
+def _check(source: Path, options: _Options) -> bool:
+    checked = check(source, allow_secrets=options.allow_secrets)
+    if options.as_json:
+        _print_json(checked_json(checked))
+        return not checked.errors
+    if options.explain and not options.quiet:
+        click.echo(explained(checked.entries, checked.left_out), err=True)
+    for error in checked.errors:
+        click.echo(f"{_PROGRAM}: {error}", err=True)
+    if not options.quiet:
+        for warning in checked.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        if not checked.errors:
+            size = sum(entry.bytes for entry in checked.entries)
+            files = sum(not entry.is_folder for entry in checked.entries)
+            click.echo(f"{shown(source)}: nothing is wrong; {_count(files)}, {_size(size)}", err=True)
+    return not checked.errors
+
+
+def _print_json(obj: dict[str, Any]) -> None:
+    click.echo(json.dumps(obj, ensure_ascii=False, indent=2))
+
+
+def _pack_to(source: Path, output: str | None, *, describe: bool) -> PackResult:
     if output is None:
-        return pack(directory, describe=describe)
+        return pack(source, describe=describe)
     if output != "-":
-        return pack(directory, Path(output), describe=describe)
+        return pack(source, Path(output), describe=describe)
     if os.isatty(_STDOUT):
         raise click.UsageError(
             "a package is no text for a terminal; redirect standard output, or name a file with -o"
         )
     # Unbuffered: bytes held back would be written at exit, which blocks or fails when the reader is gone.
     with FileIO(_STDOUT, "wb", closefd=False) as stdout:
-        return pack(directory, stdout, describe=describe)
+        return pack(source, stdout, describe=describe)
 
 
 def _summary(result: PackResult) -> str:
     name = "standard output" if result.path is None else shown(result.path)
-    files = "1 file" if len(result.files) == 1 else f"{len(result.files)} files"
+    files = _count(len(result.files))
     sizes = f"{_size(result.unpacked_bytes)} packed into {_size(result.packed_bytes)}"
     left_out = f", {len(result.left_out)} left out" if result.left_out else ""
     return f"{name}: {files}{left_out}, {sizes}, sha256 {result.sha256}"
+
+
+def _count(files: int) -> str:
+    return "1 file" if files == 1 else f"{files} files"
 
 
 def _size(count: int) -> str:

@@ -22,7 +22,8 @@ from .errors import (
     SourceFault,
 )
 from .files import PackedFile, Selection
-from .ignore import DEPENDENCY_FOLDERS
+from .ignore import is_dependency
+from .project import read
 
 _MAX_LINE_SHOWN: Final = 200  # characters of a source line that a message repeats
 _NODE_SUFFIXES: Final = ("", ".js", "/index.js")  # what Node tries in turn for the name of a module
@@ -63,8 +64,10 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def check_main(manifest: Manifest, directory: Path, selection: Selection) -> None:
-    """Check that the file that starts the Sequence goes into the package.
+def check_main(
+    manifest: Manifest, directory: Path, selection: Selection, source: str = MANIFEST_NAME
+) -> None:
+    """Check that the file that starts the Sequence goes into the package; ``source`` is the file that names it.
 
     Raises:
         MainNotFound: there is no such file in the folder.
@@ -75,7 +78,7 @@ def check_main(manifest: Manifest, directory: Path, selection: Selection) -> Non
     names = [manifest.main + suffix for suffix in suffixes]
     if not files.isdisjoint(names):
         return
-    path = directory / MANIFEST_NAME
+    path = directory / source
     for out in selection.left_out:
         for name in names:
             if f"{name}/".startswith(f"{out.name}/") and os.path.isfile(directory / name):  # noqa: PTH113 - never raises
@@ -109,14 +112,11 @@ def check_sources(manifest: Manifest, selection: Selection) -> None:
 
 def is_authors(name: str) -> bool:
     """Tell whether a file of a package is the author's own, and not part of a dependency."""
-    return DEPENDENCY_FOLDERS.isdisjoint(name.split("/"))
+    return not is_dependency(name)
 
 
 def _fault(entry: PackedFile) -> SourceFault | None:
-    try:
-        source = entry.path.read_bytes()
-    except OSError as error:
-        raise FileUnreadable(entry.path, error) from error
+    source = read(entry.path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a wrong escape is the author's affair, not a reason to stop

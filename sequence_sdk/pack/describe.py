@@ -3,6 +3,7 @@
 import contextlib
 import importlib.machinery
 import importlib.util
+import inspect
 import json
 import os
 import signal
@@ -20,8 +21,8 @@ from sequence_sdk.manifest import MANIFEST_NAME, Manifest, ManifestError, parse_
 from sequence_sdk.spec import CLASSIC
 
 from .checks import is_authors
-from .errors import FileUnreadable
 from .files import PackedFile, Selection
+from .project import read
 
 TIMEOUT: Final = 10.0  # for the import of the Sequence; who imports longer goes without
 
@@ -46,16 +47,16 @@ def describe(
         return manifest, selection, ""
     if not any(_names_the_sdk(entry, manifest.main) for entry in selection.entries):
         return manifest, selection, ""
-    schema, problem = _ask(directory / manifest.main, directory, timeout)
+    schema, problem = ask(directory / manifest.main, directory, timeout)
     if not schema:
         return manifest, selection, problem
-    path = directory / MANIFEST_NAME
-    content = with_schema(_read(path), schema)
+    old = next(entry for entry in selection.entries if entry.name == MANIFEST_NAME)
+    content = with_schema(read(old.path) if old.content is None else old.content, schema)
     try:
         manifest = parse_manifest(content)
     except ManifestError as error:
         return manifest, selection, error.problem
-    packed = PackedFile(MANIFEST_NAME, path, len(content), content=content)
+    packed = replace(old, bytes=len(content), content=content)
     entries = tuple(packed if entry.name == MANIFEST_NAME else entry for entry in selection.entries)
     return manifest, replace(selection, entries=entries), ""
 
@@ -70,17 +71,10 @@ def with_schema(raw: bytes, schema: dict[str, Any]) -> bytes:
 
 def _names_the_sdk(entry: PackedFile, main: str) -> bool:
     is_python = entry.name == main or (entry.name.endswith(".py") and is_authors(entry.name))
-    return is_python and not entry.is_folder and _SDK in _read(entry.path)
+    return is_python and not entry.is_folder and _SDK in read(entry.path)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FileUnreadable(path, error) from error
-
-
-def _ask(entry: Path, root: Path, timeout: float) -> tuple[dict[str, Any] | None, str]:
+def ask(entry: Path, root: Path, timeout: float = TIMEOUT) -> tuple[dict[str, Any] | None, str]:
     """Return the schemas that the Sequence of a file has, or None and why there are none; both empty for a classic one."""
     entry, root = entry.absolute(), root.absolute()
     with tempfile.TemporaryDirectory(prefix="scramjet-pack-") as folder:
@@ -144,7 +138,7 @@ def schema_of(entry: Path, root: Path) -> dict[str, Any] | None:
     """Import an entry file as a runner does, and return the JSON Schemas of its Sequence, or None for a classic one.
 
     Raises:
-        SequenceError: its type hints cannot be described.
+        SequenceError: its type hints cannot be described, or it does not take what it would get.
         BaseException: what the author's module raises.
     """
     folders = [entry.parent, entry.parent / "__pypackages__", root, root / "__pypackages__"]
@@ -163,11 +157,23 @@ def schema_of(entry: Path, root: Path) -> dict[str, Any] | None:
         names = ", ".join(found.names)
         raise SequenceError(f"several functions are marked @sequence ({names}); name one of them run")
     if found.spec is CLASSIC:
+        _check_classic(found.thing)
         return None
     from sequence_sdk.contract import contract_of  # noqa: PLC0415 - needed only where something is marked
 
     schema: dict[str, Any] = contract_of(found.thing).schema()
     return schema
+
+
+def _check_classic(run: Callable[..., object]) -> None:
+    try:
+        signature = inspect.signature(run)
+    except ValueError:  # of what is written in C nothing may be known
+        return
+    try:
+        signature.bind_partial(None, None)
+    except TypeError as error:
+        raise SequenceError(f"run{signature} cannot be called as run(context, input): {error}") from error
 
 
 def _sentence(error: BaseException) -> str:

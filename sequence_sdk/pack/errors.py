@@ -4,12 +4,15 @@ PackError
 ├── FolderNotFound        there is no such folder
 ├── NotAFolder            the path is something else
 ├── ManifestNotFound      the folder has no package.json
-├── BadManifest           its package.json cannot be used
+├── BadManifest           its package.json, or what its pyproject.toml makes of it, cannot be used
+├── BadProject            its pyproject.toml cannot be used
+├── NotMarked             no file, or not the one that was named, has a Sequence
+├── SeveralMarked         more than one file has, and nobody says which is to be started
 ├── SeveralEngines        its package.json names more than one engine
 ├── MainNotFound          the file that starts the Sequence is not there
 ├── MainLeftOut           it is there, but a rule keeps it out of the package
 ├── SourceErrors          Python files of the author do not compile
-├── BadIgnoreRule         a line of .siignore is no pattern
+├── BadIgnoreRule         a line of .siignore or .gitignore is no pattern
 ├── BadEntry              something in the folder cannot go into a package
 │   ├── LinkLeavesFolder  a link to a place outside
 │   ├── DanglingLink      a link to nothing
@@ -98,6 +101,47 @@ class BadManifest(PackError):
         return f"{shown(self.path)}: {self.cause.problem}"
 
 
+class BadProject(PackError):
+    """The ``pyproject.toml`` cannot be used."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{shown(self.path)}: {self.reason}"
+
+
+class NotMarked(PackError):
+    """There is no Sequence in the file that was named, or in any file of a folder that does not say which to start."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        if self.path.suffix == ".py":
+            return f"{shown(self.path)} has no Sequence; mark a function with @sequence"
+        return (
+            f"{shown(self.path)} does not say what to start: there is no main.py, and no file with @sequence; "
+            'mark a function, or write main = "FILE" under [tool.sequence]'
+        )
+
+
+class SeveralMarked(PackError):
+    """Several files have a Sequence; ``names`` are their paths in the folder."""
+
+    def __init__(self, path: Path, names: tuple[str, ...]) -> None:
+        super().__init__(path, names)
+        self.path = path
+        self.names = names
+
+    def __str__(self) -> str:
+        files = ", ".join(self.names)
+        return f'{shown(self.path)} does not say which of {files} to start; write main = "FILE" under [tool.sequence]'
+
+
 class SeveralEngines(PackError):
     """The ``package.json`` names more than one engine, so no hub knows how to start the Sequence."""
 
@@ -167,7 +211,7 @@ class SourceErrors(PackError):
 
 
 class BadIgnoreRule(PackError):
-    """A line of ``.siignore`` is no pattern."""
+    """A line of ``.siignore`` or ``.gitignore`` is no pattern."""
 
     def __init__(self, path: Path, line: int, reason: str) -> None:
         super().__init__(path, line, reason)

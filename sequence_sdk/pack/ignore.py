@@ -44,6 +44,11 @@ class IgnoreRule:
         return f"{IGNORE_FILE} line {self.line} ({self.pattern})"
 
 
+def is_dependency(name: str) -> bool:
+    """Tell whether a path of a package is in a folder of dependencies, or is one."""
+    return not DEPENDENCY_FOLDERS.isdisjoint(name.split("/"))
+
+
 def default_rule(name: str) -> str | None:
     """Return the default rule that keeps this path out of every package, or None.
 

@@ -1,17 +1,18 @@
-"""A folder in, a package out."""
+"""A folder or a single file in, a package out."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sequence_sdk.manifest import MANIFEST_NAME, Manifest
+from sequence_sdk.manifest import Manifest
 
 from .archive import Progress, output_id, write_file, write_stream
-from .checks import check_main, check_sources, read_manifest
+from .checks import check_main, check_sources
 from .describe import describe as described
-from .errors import OutputIsSource
-from .files import OUTPUT_RULE, LeftOut, select_files
+from .files import LeftOut, PackedFile
+from .findings import collisions, warnings_of
+from .source import is_single, read_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class PackResult:
     """What has been packed; ``path`` is None if the archive went to a stream.
 
     ``no_schema`` is why the manifest does not say what the Sequence takes and gives, although its type hints might.
+    ``entries`` are the files and empty folders with their rules, ``warnings`` sentences that an author should read.
     """
 
     path: Path | None
@@ -29,12 +31,15 @@ class PackResult:
     packed_bytes: int
     unpacked_bytes: int
     no_schema: str = ""
+    entries: tuple[PackedFile, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def default_output(directory: Path) -> Path:
-    """Return where the archive of a folder goes if nobody says where: beside it, with its name."""
+    """Return where the archive of a folder or a file goes if nobody says where: beside it, with its name."""
     absolute = Path(os.path.abspath(directory))  # noqa: PTH100 - resolve() would give the name of a link's target
-    return absolute.parent / f"{absolute.name or 'package'}.tar.gz"
+    name = absolute.stem if is_single(absolute) else absolute.name
+    return absolute.parent / f"{name or 'package'}.tar.gz"
 
 
 def pack(
@@ -44,7 +49,9 @@ def pack(
     progress: Progress | None = None,
     describe: bool = True,
 ) -> PackResult:
-    """Write the package of a folder, after checking that a hub can start what is in it.
+    """Write the package of a folder or a Python file, after checking that a hub can start what is in it.
+
+    A folder has a ``package.json``, or a ``pyproject.toml`` of which one is made for the package, as it is for a file.
 
     The same files give the same bytes, given the same version of zlib. ``output`` is a path, which gets its new
     content only once it is whole, or a stream, and ``<directory>.tar.gz`` without it. ``progress`` is called with the
@@ -57,18 +64,16 @@ def pack(
     Raises:
         PackError: the folder cannot be packed, or the archive cannot be written.
     """
-    manifest = read_manifest(directory)
     if output is None:
         output = default_output(directory)
-    selection = select_files(directory, output=output_id(output))
-    for out in selection.left_out:
-        if out.rule == OUTPUT_RULE and out.name in {MANIFEST_NAME, manifest.main}:
-            raise OutputIsSource(directory / out.name)
-    check_main(manifest, directory, selection)
+    source = read_source(directory, output_id(output))
+    manifest, selection = source.manifest, source.selection
+    check_main(manifest, source.directory, selection, source.told_by)
     check_sources(manifest, selection)
     no_schema = ""
     if describe:
-        manifest, selection, no_schema = described(directory, manifest, selection)
+        with source.importable() as root:
+            manifest, selection, no_schema = described(root, manifest, selection)
     if isinstance(output, Path):
         facts = write_file(output, selection.entries, progress)
     else:
@@ -82,4 +87,6 @@ def pack(
         packed_bytes=facts.packed_bytes,
         unpacked_bytes=facts.unpacked_bytes,
         no_schema=no_schema,
+        entries=selection.entries,
+        warnings=(*warnings_of(source), *collisions(selection.entries)),
     )

@@ -1,6 +1,7 @@
 """The command ``scramjet-pack``: what it prints where, and how it exits."""
 
 import io
+import json
 import os
 import pty
 import signal
@@ -252,3 +253,109 @@ def test_what_keeps_a_sequence_from_being_described_is_one_line_more(demo):
     assert ran.stderr.endswith("\nno schema: ModuleNotFoundError: No module named 'gone_from_here'\n")
     assert run("-q", demo).stderr == ""
     assert len(run("--no-schema", demo).stderr.splitlines()) == 1
+
+
+def test_explain_tells_every_file_with_its_size_and_rule(demo):
+    (demo / ".siignore").write_text("*.log")
+    (demo / "a.log").touch()
+    (demo / "empty").mkdir()
+    ran = run("--explain", demo)
+    assert ran.stdout == f"{demo}.tar.gz\n"
+    *lines, summary = ran.stderr.splitlines()
+    assert lines == [
+        "+  5  .siignore     being in the folder",
+        "+  0  empty/        being in the folder",
+        "+ 29  main.py       being what is started",
+        "+ 53  package.json  being the manifest",
+        "-     a.log         .siignore line 1 (*.log)",
+    ]
+    assert summary.startswith(f"{demo}.tar.gz: 3 files, 1 left out, ")
+    assert run("-q", "--explain", demo).stderr == ""
+
+
+def test_json_is_one_object_for_machines(demo):
+    (demo / "x.pyc").touch()
+    (demo / "a").touch()
+    (demo / "A").touch()
+    (demo / "main.py").write_text("import sequence_sdk, gone_from_here\n")
+    ran = run("--json", demo)
+    facts = pack(demo)
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert json.loads(ran.stdout) == {
+        "path": f"{demo}.tar.gz",
+        "sha256": facts.sha256,
+        "bytes": {"packed": facts.packed_bytes, "unpacked": facts.unpacked_bytes},
+        "manifest": {"entrypointPath": "main.py", "language": "py", "engines": {"python3": ">=3.11"}},
+        "files": [
+            {"name": "A", "size": 0, "rule": "being in the folder"},
+            {"name": "a", "size": 0, "rule": "being in the folder"},
+            {"name": "main.py", "size": 36, "rule": "being what is started"},
+            {"name": "package.json", "size": 53, "rule": "being the manifest"},
+        ],
+        "left_out": [{"name": "x.pyc", "rule": "the default rule *.pyc"}],
+        "errors": [],
+        "warnings": [
+            "A and a are one name on some machines; rename one of them",
+            "no schema: ModuleNotFoundError: No module named 'gone_from_here'",
+        ],
+    }
+
+
+def test_json_of_what_cannot_be_packed_has_its_errors(demo):
+    ran = run("--json", demo / "gone")
+    told = json.loads(ran.stdout)
+    assert (ran.exit_code, ran.stderr) == (1, "")
+    assert told["errors"] == [f"{demo}/gone not found; name the folder that holds the package.json"]
+    assert (told["path"], told["sha256"], told["manifest"], told["files"]) == (None, None, None, [])
+
+
+def test_json_and_the_package_do_not_share_stdout(demo):
+    ran = run("--json", "-o", "-", demo)
+    assert ran.exit_code == 2
+    assert "--json and the package cannot both" in ran.stderr
+
+
+def test_check_says_that_nothing_is_wrong_and_writes_nothing(demo):
+    ran = run("--check", "--explain", demo)
+    assert (ran.exit_code, ran.stdout) == (0, "")
+    assert ran.stderr.splitlines() == [
+        "+ 29  main.py       being what is started",
+        "+ 53  package.json  being the manifest",
+        f"{demo}: nothing is wrong; 2 files, 82 bytes",
+    ]
+    assert listing(demo.parent) == ["demo"]
+
+
+def test_check_tells_all_that_is_wrong_and_exits_with_1(demo):
+    (demo / "main.py").write_text("x = 1\n")
+    (demo / "key.pem").write_text("-----BEGIN " + "PRIVATE KEY-----\n")
+    with (demo / "large").open("wb") as large:
+        large.truncate(11 * 1024 * 1024)
+    ran = run("--check", demo)
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    problem, secret, warning = ran.stderr.splitlines()
+    assert problem == "scramjet-pack: no function is marked @sequence"
+    assert secret.startswith("scramjet-pack: key.pem:1: looks like a private key; ")
+    assert warning.startswith("warning: large has 11534336 bytes; ")
+    assert len(run("--check", "-q", "--allow-secrets", demo).stderr.splitlines()) == 1
+
+
+def test_check_with_json_is_one_object(demo):
+    ran = run("--check", "--json", demo)
+    told = json.loads(ran.stdout)
+    assert (ran.exit_code, told["errors"], told["warnings"]) == (0, [], [])
+    assert told["bytes"] == {"packed": None, "unpacked": 82}
+    assert [file["name"] for file in told["files"]] == ["main.py", "package.json"]
+    (demo / "main.py").write_text("x = 1\n")
+    ran = run("--check", "--json", demo)
+    assert (ran.exit_code, json.loads(ran.stdout)["errors"]) == (1, ["no function is marked @sequence"])
+
+
+def test_a_single_file_is_packed_and_what_it_needs_is_told(demo):
+    path = demo / "loud.py"
+    path.write_text("# /// script\n# dependencies = ['numpy']\n# ///\ndef run(context, input): ...\n")
+    ran = run(path)
+    assert (ran.exit_code, ran.stdout) == (0, f"{demo}/loud.tar.gz\n")
+    summary, warning = ran.stderr.splitlines()
+    assert summary.startswith(f"{demo}/loud.tar.gz: 2 files, ")
+    assert warning == "warning: not included: numpy; the Python of the hub must have them"

@@ -253,6 +253,10 @@ def test_the_answer_is_a_file(package):
     assert answer(package, "")["problem"] == "no function is marked @sequence"
     assert answer(package, "raise ValueError") == {"schema": None, "problem": "ValueError"}
     assert answer(package, STAND_IN + "@sequence\ndef other(input): ...\n")["problem"].startswith("several")
+    assert answer(package, "run = min")["problem"] == ""
+    assert answer(package, "def run(): ...")["problem"] == (
+        "run() cannot be called as run(context, input): too many positional arguments"
+    )
     unsaid = "class Unsaid(Exception):\n    def __str__(self): raise self\nraise Unsaid"
     assert answer(package, unsaid)["problem"] == "Unsaid"
 
