@@ -366,7 +366,10 @@ def _instances(setup: Setup) -> Iterator[Contenders]:
     with setup.hub.sequence(authors.WAIT) as sequence, ExitStack() as stack:
         for _ in range(setup.sizes.listed_instances):
             stack.enter_context(setup.hub.instance(sequence))
-        yield _flooded(setup, setup.hub.path("instances"), stack)
+        address, path = setup.hub.address, setup.hub.path("instances")
+        while setup.own and workers.body_of(address, path).count(b'"metrics"') < setup.sizes.listed_instances:
+            time.sleep(0.05)  # they come with the first report of each, and then stay as they are
+        yield _flooded(setup, path, stack)
 
 
 # --- memory ---------------------------------------------------------------------------------------------------------
