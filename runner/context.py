@@ -1,18 +1,15 @@
 """What a Context needs from its runner."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
 from typing import Any
 
-from sequence_sdk.hub import Answer, Body, Carrier, HubApi, UsedOutsideLoop
+from sequence_sdk.hub import MANAGER, HubApi, UsedOutsideLoop
 
 from .heartbeat import Heartbeat
 from .hub_link import HubLink
 from .protocol.errors import LocalProtocolError
 from .protocol.messages import Alive, Event
-
-_SPACE_BASE = "/cpm/api/v1"  # of the hub's API: what is below it the hub passes to its manager
 
 
 class RunnerHost:
@@ -30,7 +27,7 @@ class RunnerHost:
 
     def open_hub(self, link: HubLink) -> None:
         """Take the way to the hub's API."""
-        self._link, self._hub, self._space = link, HubApi(link), HubApi(Below(link, _SPACE_BASE))
+        self._link, self._hub, self._space = link, HubApi(link), HubApi(link, base=MANAGER)
 
     @property
     def hub(self) -> HubApi:
@@ -79,22 +76,3 @@ class RunnerHost:
             raise UsedOutsideLoop
         self._link.check_loop()
         return api
-
-
-class Below:
-    """A carrier of requests to an API that stands below a path of another."""
-
-    def __init__(self, carrier: Carrier, base: str) -> None:
-        self._carrier = carrier
-        self._base = base
-
-    @property
-    def where(self) -> str:
-        """The place, for error texts."""
-        return f"{self._carrier.where}{self._base}"
-
-    def request(
-        self, method: str, path: str, *, headers: Mapping[str, str], body: Body
-    ) -> AbstractAsyncContextManager[Answer]:
-        """Send a request there."""
-        return self._carrier.request(method, self._base + path, headers=headers, body=body)

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from contextlib import AsyncExitStack
 from typing import Any
 
+from ._invoke import SIZED
 from .stream import Stream
 
 _MAX_WAITING = 16  # items between two parts; enough to keep both at work, and few to lose when one fails
 _MAX_WAITING_BYTES = 1024 * 1024  # of those that know their size
-_SIZED = (str, bytes, bytearray)
 _PLACE = "raised in part "
 
 Open = Callable[[AsyncExitStack], Awaitable[AsyncIterator[Any]]]
@@ -141,7 +141,7 @@ class Feed:
 
     async def _put(self, batch: list[Any]) -> None:
         self._ready += batch
-        self._size += sum(len(item) for item in batch if isinstance(item, _SIZED))
+        self._size += sum(len(item) for item in batch if isinstance(item, SIZED))
         self._filled.set()
         while len(self._ready) >= _MAX_WAITING or self._size >= _MAX_WAITING_BYTES:
             self._taken.clear()

@@ -24,7 +24,7 @@ from .spec import SequenceSpec
 
 _MAX_WAITING = 1024  # items that wait for a reader
 _MAX_WAITING_BYTES = 1024 * 1024  # of those that know their size
-_SIZED = (str, bytes, bytearray)
+SIZED = (str, bytes, bytearray)  # items whose size counts, where few of them may wait
 
 
 async def call(
@@ -174,7 +174,7 @@ class ThreadedOutputs(AsyncIterator[Any]):
             if self._closed:
                 return False  # still at rest: the iterator is closed next
             self._resting = False
-            self._size += len(item) if isinstance(item, _SIZED) else 0
+            self._size += len(item) if isinstance(item, SIZED) else 0
             self._wake()
         return not self._closed
 
