@@ -266,3 +266,18 @@ async def test_the_hints_of_a_package_are_shown_by_the_hub(talk: Talk, tmp_path)
     assert schema["input"]["required"] == ["sku", "price"]
     assert schema["args"]["prefixItems"][0]["default"] == 2.0
     assert schema["config"]["properties"]["currency"]["type"] == "string"
+
+
+async def test_the_space_is_asked_for_by_its_own_path_and_refused_where_there_is_none(talk: Talk):
+    instance = await talk.start("""
+        from sequence_sdk.hub import HubRefused
+
+        async def run(context, input):
+            yield (await context.hub.version())["apiVersion"] + " "
+            try:
+                await context.space.version()
+            except HubRefused as error:
+                yield str(error.status)
+    """)
+    await talk.send(instance, b"")
+    assert await talk.read(instance) == b"v1 404"
