@@ -184,7 +184,8 @@ class Invocation:
                 except Exception as error:
                     if not self._goes_on_after(error):
                         raise
-                    continue
+                    if self._next is None:
+                        continue
             except asyncio.CancelledError:
                 if not self._cancelled or self._task is None or self._task.cancelling() > 1:
                     raise

@@ -599,3 +599,18 @@ async def test_code_that_is_closed_may_have_a_last_word():
     await asyncio.wait_for(running, PATIENCE)
     assert play.given == [0, "bye", -1]
     assert running.cancelling() == 0
+
+
+async def test_new_code_goes_on_where_the_old_code_fails_at_its_last_item():
+    play = None
+
+    @sequence(on_error="skip")
+    async def failing(numbers):
+        async for number in numbers:
+            play.invocation.swap(code(negated))
+            raise ValueError(number)
+            yield
+
+    play = Play(failing, [1, 2, 3])
+    assert await play.run() == [-2, -3]
+    assert play.account == Account(taken=3, out=2, skipped=1)
