@@ -138,6 +138,7 @@ class Heartbeat:
         self._main = threading.main_thread().ident
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._hub_gone = False
+        self._told_all = False  # monitoring is closed by us, and takes no more
 
     # --- called by the main thread and the author's ---------------------------------------------------------------
 
@@ -181,6 +182,8 @@ class Heartbeat:
     def send(self, message: Message) -> None:
         """Send a monitoring message, from any thread; waits while a hub that does not read is 1 MiB behind.
 
+        After ``close`` nothing is sent.
+
         Raises:
             LocalProtocolError: the message is not JSON.
         """
@@ -192,6 +195,8 @@ class Heartbeat:
                 and threading.current_thread() is not self._thread
             ):
                 self._sending.wait()
+            if self._told_all:
+                return  # a beat that was due in the same moment; its failure would look like the end of the hub
             waiting = bool(self._outgoing)
             self._outgoing += line
             if not waiting:
@@ -236,6 +241,7 @@ class Heartbeat:
             while self._outgoing and not self._hub_gone:
                 self._sending.wait()
             self._next_beat = None
+            self._told_all = True
             with contextlib.suppress(OSError):
                 self._monitoring.shutdown(socket.SHUT_WR)
 

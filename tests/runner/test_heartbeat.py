@@ -396,3 +396,11 @@ def test_an_author_hears_of_what_cannot_be_sent(rig: Rig) -> None:
     assert rig.until(5001) == {"eventName": "name", "message": None}
     host.keep_alive(0.5)
     assert rig.until(3010) == {"keepAlive": 500.0}
+
+
+def test_what_is_said_after_the_close_is_not_taken_for_the_end_of_the_hub(rig: Rig) -> None:
+    rig.begin()
+    rig.heartbeat.close()
+    rig.heartbeat.send(Event("late", None))
+    assert rig.lines.read() == b""
+    assert not rig.heartbeat.abandoned
