@@ -1,6 +1,7 @@
 """What a runner's last words and its exit code mean, whatever runner it was."""
 
 import re
+import shlex
 
 from runner.protocol.exit_codes import ExitCode
 
@@ -39,3 +40,13 @@ def code_of_old_runner(code: int, *, up: bool, completed: bool) -> int:
     if code == ExitCode.INVALID_ENV_VARS and completed:
         return ExitCode.SEQUENCE_FAILED_DURING_EXECUTION
     return code
+
+
+def detail_that_was_lost(code: int, main: str) -> str:
+    """Return what to say of a Node Sequence that its runner says nothing of, if that is so for this exit code; else "".
+
+    A runner of the 0.18 dialect closes its links before the log has what was thrown while the Sequence was loaded.
+    """
+    if code != ExitCode.SEQUENCE_FAILED_ON_START:
+        return ""
+    return f"its runner does not say why, but `node {shlex.quote(main)}` does where the package was made"

@@ -16,8 +16,7 @@ _STEPS: Final = ("hub-lite dev .", "pytest")
 _NODE_STEPS: Final = (
     "node --test",
     "hub-lite setup node  # once",
-    "hub-lite start  # in a terminal of its own",
-    "hub-lite dev . --hub http://127.0.0.1:8000",
+    "hub-lite dev .",
 )
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")  # as npm has it, and good for a file on any system
 _CLUTTER: Final = frozenset({"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".DS_Store"})

@@ -14,6 +14,7 @@ from .errors import (
     FileUnreadable,
     FolderNotFound,
     MainLeftOut,
+    MainNotForNode,
     MainNotFound,
     ManifestNotFound,
     NotAFolder,
@@ -26,7 +27,7 @@ from .ignore import is_dependency
 from .project import read
 
 _MAX_LINE_SHOWN: Final = 200  # characters of a source line that a message repeats
-_NODE_SUFFIXES: Final = ("", ".js", "/index.js")  # what Node tries in turn for the name of a module
+_NODE_SUFFIX: Final = ".js"  # the only one that the Node runner starts, and adds where ``main`` leaves it out
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -72,18 +73,23 @@ def check_main(
     Raises:
         MainNotFound: there is no such file in the folder.
         MainLeftOut: there is, but it stays out of the package.
+        MainNotForNode: it is a folder, or a file that the Node runner does not start.
     """
     files = {entry.name for entry in selection.entries if not entry.is_folder}
-    suffixes = ("",) if manifest.language == "py" else _NODE_SUFFIXES
-    names = [manifest.main + suffix for suffix in suffixes]
-    if not files.isdisjoint(names):
+    name = manifest.main
+    if manifest.language in ("js", "unknown") and not name.endswith(_NODE_SUFFIX):
+        name += _NODE_SUFFIX
+    if name in files:
         return
     path = directory / source
     for out in selection.left_out:
-        for name in names:
-            if f"{name}/".startswith(f"{out.name}/") and os.path.isfile(directory / name):  # noqa: PTH113 - never raises
-                raise MainLeftOut(path, manifest.main, out.rule)
-    authors = sorted(name for name in files if is_authors(name) and name != MANIFEST_NAME)
+        if f"{name}/".startswith(f"{out.name}/") and os.path.isfile(directory / name):  # noqa: PTH113 - never raises
+            raise MainLeftOut(path, manifest.main, out.rule)
+    if name != manifest.main and any(
+        f"{entry.name}/".startswith(f"{manifest.main}/") for entry in selection.entries
+    ):
+        raise MainNotForNode(path, manifest.main)
+    authors = sorted(file for file in files if is_authors(file) and file != MANIFEST_NAME)
     near = difflib.get_close_matches(manifest.main, authors, n=3)
     raise MainNotFound(path, manifest.main, tuple(near))
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub_lite.last_words import code_of_old_runner, last_line
+from hub_lite.last_words import code_of_old_runner, detail_that_was_lost, last_line
 
 THROWN = b"""/packages/1f76/index.js:1
 module.exports = () => { setTimeout(() => { throw new TypeError("later") }, 10) };
@@ -95,3 +95,15 @@ def test_the_item_in_hand_and_a_hint_stand_behind_the_error():
     told = b'Traceback ...\nKeyError: \'v\'\nitem 17: {"id": 5}\nhint: write takes="application/x-ndjson"\n'
     assert last_line(told) == "KeyError: 'v'"
     assert last_line(b"hint: alone\n") == "hint: alone"
+
+
+def test_what_a_node_runner_keeps_to_itself_is_told_by_a_command_that_can_be_typed():
+    assert detail_that_was_lost(22, "index.js") == (
+        "its runner does not say why, but `node index.js` does where the package was made"
+    )
+    assert "`node 'my main.js'`" in detail_that_was_lost(22, "my main.js")
+
+
+@pytest.mark.parametrize("code", [0, 1, 20, 21, 23, 137])
+def test_of_other_ends_nothing_is_added(code):
+    assert detail_that_was_lost(code, "index.js") == ""

@@ -66,8 +66,7 @@ def test_what_to_do_next_in_javascript_is_something_else() -> None:
     result = type_in("shout", "-t", "js")
     assert result.stdout == (
         "shout is made from the template js. What to do next:\n"
-        "  cd shout\n  node --test\n  hub-lite setup node  # once\n  hub-lite start  # in a terminal of its own\n"
-        "  hub-lite dev . --hub http://127.0.0.1:8000\n"
+        "  cd shout\n  node --test\n  hub-lite setup node  # once\n  hub-lite dev .\n"
     )
 
 

@@ -14,6 +14,7 @@ from sequence_sdk.pack.errors import (
     FileUnreadable,
     FolderNotFound,
     MainLeftOut,
+    MainNotForNode,
     MainNotFound,
     ManifestNotFound,
     NotAFolder,
@@ -144,14 +145,28 @@ def test_a_main_that_is_ignored_is_named_with_the_rule(tmp_path, rule):
     assert f".siignore line 1 ({rule}) leaves it out" in str(caught.value)
 
 
-@pytest.mark.parametrize("main", ["index", "index.js", "lib", "lib/index"])
-def test_node_finds_main_without_its_suffix(tmp_path, main):
+@pytest.mark.parametrize("engines", [{"node": "16"}, {}])
+@pytest.mark.parametrize("main", ["index", "index.js", "lib/index"])
+def test_node_finds_main_without_its_suffix(tmp_path, main, engines):
     (tmp_path / "lib").mkdir()
     for name in ("index.js", "lib/index.js"):
         (tmp_path / name).touch()
-    check_main(Manifest(main, engines={"node": "16"}), tmp_path, select_files(tmp_path))
+    check_main(Manifest(main, engines=engines), tmp_path, select_files(tmp_path))
     with pytest.raises(MainNotFound):
-        check_main(Manifest("inde", engines={"node": "16"}), tmp_path, select_files(tmp_path))
+        check_main(Manifest("inde", engines=engines), tmp_path, select_files(tmp_path))
+
+
+@pytest.mark.parametrize("main", ["lib", "start", "main.mjs", "main.cjs", "main.ts"])
+def test_the_runner_for_node_starts_neither_a_folder_nor_a_file_with_another_suffix(tmp_path, main):
+    (tmp_path / "lib").mkdir()
+    for name in ("lib/index.js", "start", "main.mjs", "main.cjs", "main.ts"):
+        (tmp_path / name).touch()
+    with pytest.raises(MainNotForNode) as caught:
+        check_main(Manifest(main, engines={"node": "16"}), tmp_path, select_files(tmp_path))
+    assert str(caught.value) == (
+        f'{tmp_path}/package.json: "main" is {main}, but the runner for Node starts only a file that ends with .js; '
+        "name such a file"
+    )
 
 
 def test_sources_that_compile_pass_and_nothing_is_written_or_run(tmp_path):

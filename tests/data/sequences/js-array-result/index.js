@@ -1,0 +1,1 @@
+module.exports = () => [{ n: 1 }, { n: 2 }];

@@ -1,0 +1,1 @@
+module.exports = function () { return JSON.stringify(this.config); };

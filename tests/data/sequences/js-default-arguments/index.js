@@ -1,0 +1,1 @@
+module.exports = (input, a, b = "b", c = "c") => [a, b, c];

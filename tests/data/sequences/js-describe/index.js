@@ -1,0 +1,4 @@
+module.exports = function () {
+    this.describe({ mode: "object", name: "described" });
+    return JSON.stringify(this.definition);
+};

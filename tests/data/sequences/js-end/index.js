@@ -1,0 +1,4 @@
+module.exports = function () {
+    this.end();
+    return "the last word";
+};

@@ -1,0 +1,1 @@
+module.exports = (input) => input.map((text) => text.toUpperCase());

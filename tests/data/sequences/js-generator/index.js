@@ -1,0 +1,1 @@
+module.exports = function* () { yield 1; yield { b: true }; };

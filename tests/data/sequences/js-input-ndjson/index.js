@@ -1,0 +1,3 @@
+module.exports = async function* (input) {
+    for await (const item of input) yield [typeof item, item];
+};

@@ -1,0 +1,3 @@
+const { PassThrough } = require("stream");
+
+module.exports = (input) => input.pipe(new PassThrough());

@@ -1,0 +1,4 @@
+module.exports = function () {
+    this.addKillHandler(() => { console.log("first"); }).addKillHandler(() => { console.log("second"); });
+    return "to be killed";
+};

@@ -1,0 +1,1 @@
+module.exports = function (input, who) { return `for ${who}`; };

@@ -1,0 +1,3 @@
+async function* numbers() { yield 1; yield 2; }
+
+module.exports = async () => numbers();

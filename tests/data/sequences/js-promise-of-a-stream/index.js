@@ -1,0 +1,3 @@
+const { Readable } = require("stream");
+
+module.exports = async () => { await null; return Readable.from(["later"], { objectMode: false }); };

@@ -1,0 +1,3 @@
+const { greet } = require("@corpus/greeting/polite");
+
+module.exports = (input, name) => greet(name);

@@ -1,0 +1,3 @@
+const { parentPort, workerData } = require("worker_threads");
+
+parentPort.postMessage(7 * workerData);
