@@ -18,6 +18,7 @@ from .payload import Checker, Kind, Payload, WrongResult
 from .processes import Process, cpu_seconds, end_process, own_memory, resident_memory
 from .reload import RELOAD
 from .sdk import SDK_CASES
+from .upload import LARGE_UPLOAD
 from .wire import READ_SIZE, Address, Connection, prepare
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -528,6 +529,7 @@ CASES = (
         (Figure("latency", "upload of a small package", "ms", False, Goal(10, 5)),),
         _upload,
     ),
+    LARGE_UPLOAD,
     Case(
         "round-trip",
         "one line in, author, out, over open connections",

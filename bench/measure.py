@@ -55,6 +55,7 @@ class Sizes:
     idle_instances: int = 50
     idle_streams: int = 500
     uploads: int = 20  # a round gives their median
+    packed_bytes: int = 300_000_000  # of a large package, about
 
 
 QUICK = Sizes(
@@ -68,6 +69,7 @@ QUICK = Sizes(
     idle_instances=2,
     idle_streams=10,
     uploads=2,
+    packed_bytes=1_000_000,
 )
 
 

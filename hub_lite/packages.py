@@ -25,7 +25,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Protocol, Self
 
 from hub_lite.errors import PackageError, PayloadTooLarge, Unavailable
 from sequence_sdk.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, ManifestError, parse_manifest
@@ -70,6 +70,14 @@ class Extracted:
     files: int
     bytes: int
     left_out: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """Where the bytes of an archive come from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return so many bytes at most, none at the end; wait for the next ones if need be."""
+        ...
 
 
 class InvalidArchive(PackageError):
@@ -130,12 +138,12 @@ def full_disk_is_unavailable() -> Iterator[None]:
         raise Unavailable(DISK_FULL) from error
 
 
-def extract(archive: BinaryIO | Path, target: Path, limits: PackageLimits) -> Extracted:
+def extract(archive: Source | Path, target: Path, limits: PackageLimits) -> Extracted:
     """Unpack a package into a new folder and return what it was.
 
     Shape: files are 0644, or 0755 if their owner may execute them; folders are 0755; owner and times are those of now.
-    A link becomes a copy of the file it names. The archive is read from where it stands to its end. Blocks; memory stays
-    under a few megabytes.
+    A link becomes a copy of the file it names. The archive is read from where it stands to its end, and may still be
+    arriving. Blocks; memory stays under a few megabytes.
 
     Raises:
         PackageError: the package cannot be used; the kinds are in the docstring of this module.
@@ -210,7 +218,7 @@ def _rmdir_if_empty(folder: Path) -> bool:
     return True
 
 
-def _unpack(source: BinaryIO, target: Path, limits: PackageLimits) -> Extracted:
+def _unpack(source: Source, target: Path, limits: PackageLimits) -> Extracted:
     budget = _Budget(limits)
     stream = _Inflated(source, limits)
     files = 0
@@ -257,7 +265,7 @@ class _Budget:
 class _Inflated:
     """The bytes inside a gzip, pulled; one member or several."""
 
-    def __init__(self, source: BinaryIO, limits: PackageLimits) -> None:
+    def __init__(self, source: Source, limits: PackageLimits) -> None:
         self._source = source
         self._limits = limits
         self._packed_bytes = 0  # read from the source
@@ -270,9 +278,14 @@ class _Inflated:
 
     def read(self, size: int) -> bytes:
         """Return exactly so many bytes; for what is small."""
+        end = self._at + size
+        if end <= len(self._block):
+            taken = self._block[self._at : end]
+            self._at = end
+            return taken
         return b"".join(self.pieces(size))
 
-    def pieces(self, size: int) -> Iterator[bytes]:
+    def pieces(self, size: int) -> Iterator[memoryview]:
         """Yield exactly so many bytes, in pieces."""
         while size:
             if self._at == len(self._block):
@@ -282,7 +295,7 @@ class _Inflated:
                     raise InvalidArchive(
                         "what is inside the gzip ends too early for a tar; send the whole file"
                     )
-            piece = self._block[self._at : self._at + size]
+            piece = memoryview(self._block)[self._at : self._at + size]
             self._at += len(piece)
             size -= len(piece)
             yield piece
@@ -334,7 +347,7 @@ class _Inflated:
 
     def _fill(self) -> bool:
         packed = self._source.read(_READ)
-        self._packed += packed
+        self._packed = self._packed + packed if self._packed else packed
         self._packed_bytes += len(packed)
         if self._packed_bytes > self._limits.max_packed_bytes:
             raise PayloadTooLarge(
@@ -486,10 +499,8 @@ def _parse_header(block: bytes) -> _Header | None:
     if block == _ZEROS:
         return None
     checked = block[:148] + b" " * 8 + block[156:]
-    signed = sum(checked) - 256 * sum(
-        byte > 127 for byte in checked
-    )  # some old packers added signed characters
-    if _octal(block[148:156]) not in (sum(checked), signed):
+    announced = _octal(block[148:156])
+    if announced != sum(checked) and announced != _signed_sum(checked):
         raise InvalidArchive("what is inside the gzip is no tar, or it is damaged")
     name = block[:100].rstrip(b"\0")
     if block[257:263] == b"ustar\0":
@@ -503,6 +514,11 @@ def _parse_header(block: bytes) -> _Header | None:
         mode=_number(block[100:108]),
         target=block[157:257].rstrip(b"\0"),
     )
+
+
+def _signed_sum(block: bytes) -> int:
+    """Return the checksum of packers of old that added signed characters."""
+    return sum(block) - 256 * sum(byte > 127 for byte in block)
 
 
 def _number(field: bytes) -> int:
@@ -672,7 +688,7 @@ class _Tree:
         """Make a folder, and those above it that are missing."""
         self._make_folders(entry.path, entry)
 
-    def make_file(self, entry: _Entry, pieces: Iterator[bytes]) -> None:
+    def make_file(self, entry: _Entry, pieces: Iterator[memoryview]) -> None:
         """Make a file with this content, and the folders above it that are missing."""
         folder = entry.path.rpartition(b"/")[0]
         with _refusing(entry):
@@ -681,9 +697,14 @@ class _Tree:
             except FileNotFoundError:
                 self._make_folders(folder, entry)
                 descriptor = self._create(entry.path)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
+        try:
             os.fchmod(descriptor, 0o755 if entry.is_executable else 0o644)
-            file.writelines(pieces)
+            for piece in pieces:
+                rest = piece
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+        finally:
+            os.close(descriptor)
 
     def kind_of(self, path: bytes) -> int | None:
         """Return the type bits of what is at a path, None if nothing is."""

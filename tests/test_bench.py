@@ -49,6 +49,7 @@ def test_the_quick_form_gives_right_results_and_leaves_nothing_behind(tmp_path: 
         "lines",
         "ndjson",
         "start",
+        "large-upload",
         "round-trip",
         "version",
         "reload",

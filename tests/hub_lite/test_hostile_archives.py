@@ -3,10 +3,13 @@
 The properties below have ``max_examples`` that together are above 1000. What they found is a named case in test_packages.py.
 """
 
+import hashlib
 import io
+import itertools
 import stat
 import tarfile
 import tempfile
+import threading
 import tracemalloc
 from pathlib import Path
 from unittest import mock
@@ -16,9 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub_lite import packages
+from hub_lite.adapters import upload as upload_module
 from hub_lite.adapters.folder_store import FolderStore
+from hub_lite.adapters.upload import Upload
 from hub_lite.errors import PackageError
-from hub_lite.packages import PackageLimits, extract, remove_tree
+from hub_lite.packages import PackageLimits, Source, extract, remove_tree
 
 from .test_packages import END, MANIFEST, entry, header, package, pax, record, tree, zipped
 
@@ -327,6 +332,64 @@ def test_an_honest_package_with_links_is_unpacked_as_the_packer_meant_it(files, 
     assert unpacked == {"package.json": MANIFEST, **files, **dict.fromkeys(links, MANIFEST)}
 
 
+# Arrivals, cut anywhere.
+
+CUTS = st.lists(st.integers(1, 3000), min_size=1, max_size=12)
+
+
+class Arriving:
+    """An archive that arrives in pieces of these sizes, over and over."""
+
+    def __init__(self, archive: bytes, sizes: list[int]) -> None:
+        self._rest = archive
+        self._sizes = itertools.cycle(sizes)
+
+    def read(self, size: int, /) -> bytes:
+        size = min(size, next(self._sizes))
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken
+
+
+def unpacked(source: Source) -> dict[str, bytes | None] | str:
+    """What becomes of a source: the tree, or the sentence."""
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            extract(source, Path(place) / "it", LIMITS)
+        except PackageError as error:
+            return str(error)
+        return tree(Path(place) / "it")
+
+
+@settings(max_examples=120)
+@given(st.lists(ONE, max_size=5), ENDS, CUTS, st.integers(0, 300))
+def test_where_the_pieces_of_an_arriving_archive_are_cut_changes_nothing(entries, end, sizes, missing):
+    archive = package(*entries, end=end)
+    archive = archive[: len(archive) - missing] if missing > 200 else archive
+    assert unpacked(Arriving(archive, sizes)) == unpacked(io.BytesIO(archive))
+
+
+@settings(max_examples=60)
+@given(st.lists(ONE, max_size=4), ENDS, CUTS)
+def test_an_upload_that_is_unpacked_while_it_arrives_becomes_what_it_would_from_a_file(entries, end, sizes):
+    archive = package(*entries, end=end)
+    arriving = Arriving(archive, sizes)
+    found: dict[str, bytes | None] | str
+    with tempfile.TemporaryDirectory() as place, mock.patch.object(upload_module, "_SMALL", 0):
+        staged = Path(place) / "it"
+        with Upload(staged, LIMITS, threading.Semaphore(1)) as upload:
+            try:
+                while piece := arriving.read(3000):
+                    upload.write(piece)
+                upload.end()
+                upload.unpack()
+                found = tree(staged)
+                assert upload.sha256 == hashlib.sha256(archive).hexdigest()
+            except PackageError as error:
+                found = str(error)
+                assert not staged.exists()
+    assert found == unpacked(io.BytesIO(archive))
+
+
 # The store around it.
 
 
@@ -345,8 +408,7 @@ def test_a_refused_upload_leaves_nothing_in_the_store(entries, end, cut):
         assert bool(kept) is not bool(refusal)
         assert [one.sha256 for one in store.all()] == kept
         assert [path.name for path in (Path(place) / "packages").iterdir()] == kept
-        for folder in ("incoming", "staging"):
-            assert list((Path(place) / folder).iterdir()) == []
+        assert list((Path(place) / "staging").iterdir()) == []
 
 
 @pytest.mark.parametrize("cut", range(0, len(PACKED), 7))
