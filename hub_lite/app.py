@@ -89,18 +89,30 @@ async def serve(settings: Settings) -> AsyncIterator[RunningHub]:
     """Run a hub for as long as the block lasts. At its end Instances are stopped, then killed.
 
     Raises:
-        SettingsError: an address is taken or cannot be used, another hub has the data directory, or a file of tokens
-            or of TLS cannot be used.
+        SettingsError: an address is taken or cannot be used, another hub has the data directory, or a file of tokens,
+            of TLS or of trusted keys cannot be used.
     """
     access = Access.of(settings)
     tls = None
     if settings.tls_certificate is not None and settings.tls_key is not None:
         tls = tls_context(settings.tls_certificate, settings.tls_key)
     log = HubLog(settings.hub_id)
+    trusted = None
+    if settings.require_signature:
+        from .signatures import TrustedKeys  # noqa: PLC0415 - it loads the packer; most hubs need neither
+
+        trusted = TrustedKeys.read(settings.trusted_keys_file)
     hub = Hub(
         settings,
-        FolderStore(settings.data_dir, settings.package_limits, settings.existing),
+        FolderStore(
+            settings.data_dir,
+            settings.package_limits,
+            settings.existing,
+            kept_versions=settings.kept_versions,
+            signer_of=None if trusted is None else trusted.signer_of,
+        ),
         ProcessAdapter(Runners.of(settings)),
+        None if trusted is None else trusted.refuse_untrusted,
     )
     async with AsyncExitStack() as stack:
         stack.callback(log.detach)

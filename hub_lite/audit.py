@@ -71,7 +71,7 @@ _METHODS = {"POST": 1, "GET": 2, "HEAD": 2, "PUT": 3, "DELETE": 4}
 _OPERATIONS = [
     "stdout", "stderr", "stdin", "log", "monitoring", "output", "input", "health", "events", "event", "once",
     "_monitoring_rate", "_event", "_stop", "_kill", "instances", "start", "inout", "_reload",
-    "quarantine", "state", "metrics",
+    "quarantine", "state", "metrics", "versions", "rollback",
 ]  # fmt: skip
 
 

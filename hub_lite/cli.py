@@ -8,6 +8,7 @@ from .commands.operate import COMMANDS
 from .commands.setup import setup
 from .commands.shell import fill_standard_descriptors
 from .commands.start import config, start
+from .commands.versions import rollback, versions
 
 # The hub and its client are imported where they are needed: that takes a second, and help and typing errors need neither.
 
@@ -19,5 +20,5 @@ def main() -> None:
     fill_standard_descriptors()
 
 
-for command in (new, run, dev, start, config, setup, *COMMANDS):
+for command in (new, run, dev, start, config, setup, *COMMANDS, versions, rollback):
     main.add_command(command)

@@ -4,15 +4,16 @@ HubError
 ├── BadRequest              400  the request is not what the endpoint takes
 ├── NotFound                404  no such Sequence, Instance, path
 ├── NotAcceptable           406  the input cannot be taken this way
+├── RequestTimeout          408  the body did not arrive in time
 ├── Conflict                409  it exists already, or it is in use
 ├── Gone                    410  the stream is over for good
 ├── PayloadTooLarge         413  more bytes than the hub takes
 ├── UnsupportedMediaType    415  a content type nobody here reads
-├── PackageError            422  the package cannot be used (hub_lite/packages.py has the kinds)
+├── PackageError            422  the package cannot be used (packages.py and signatures.py have the kinds)
 └── Unavailable             503  the hub is shutting down, or its disk is full
 
-Others stand where they arise: StartFailed 400, NoRoom 419 and NoAnswer 504 in hub.py, ReloadFailed 422 in instances.py,
-QuarantineFull 507 in quarantine.py.
+Others stand where they arise: StartFailed 400, NoRoom 419 and NoAnswer 504 in hub.py, NotSigned 403 in signatures.py,
+ReloadFailed 422 in instances.py, QuarantineFull 507 in quarantine.py.
 """
 
 from typing import ClassVar
@@ -47,6 +48,12 @@ class NotAcceptable(HubError):
     """The input cannot be taken this way."""
 
     status = 406
+
+
+class RequestTimeout(HubError):
+    """The body did not arrive in time."""
+
+    status = 408
 
 
 class Conflict(HubError):

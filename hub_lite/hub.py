@@ -27,9 +27,17 @@ from . import metrics
 from .audit import Change
 from .channel_server import ChannelServer, Link, Receiver
 from .errors import BadRequest, Conflict, HubError, NotFound, Unavailable
-from .instances import Instance, StartPayload
+from .instances import Instance, StartPayload, iso
 from .mux import MakeProtocol
-from .ports import Launch, LeftOver, RuntimeAdapter, SequenceStore, StoredSequence, Upload
+from .ports import (
+    Launch,
+    LeftOver,
+    RuntimeAdapter,
+    SequenceStore,
+    StoredSequence,
+    StoredVersion,
+    Upload,
+)
 from .quarantine import Quarantine, Quarantines
 from .routing import Router
 from .settings import Settings
@@ -87,8 +95,15 @@ class NoRoom(HubError):
 class Hub:
     """One hub. ``open`` it, use it, ``close`` it; all in one event loop."""
 
-    def __init__(self, settings: Settings, store: SequenceStore, adapter: RuntimeAdapter) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: SequenceStore,
+        adapter: RuntimeAdapter,
+        refuse_untrusted: Callable[[StoredSequence], None] | None = None,
+    ) -> None:
         self.settings = settings
+        self._refuse_untrusted = refuse_untrusted  # in a thread, for it may read files; None: all are trusted
         self.serve_stream: MakeProtocol | None = None  # a connection to the API, for requests of Sequences
         self.changed: Callable[..., None] = lambda *_, **__: None  # as Audit.changed
         self._store = store
@@ -245,19 +260,58 @@ class Hub:
     async def _replace(
         self, sequence_id: str, upload: Upload, app_config: Mapping[str, Any] | None
     ) -> StoredSequence:
+        new, _ = await self._update(
+            sequence_id, lambda: (self._store.replace(upload, sequence_id, app_config), None)
+        )
+        logger.info("Sequence %s (%s) is replaced", new.id, new.manifest.name or "without a name")
+        return new
+
+    async def _update(
+        self, sequence_id: str, work: Callable[[], tuple[StoredSequence, T]]
+    ) -> tuple[StoredSequence, T]:
+        """Let a Sequence become what ``work`` makes of it in the store, and remove packages that are not needed any more."""
         async with self._replacing:
             self.refuse_unknown(sequence_id)
             old = self._sequences[sequence_id]
-            new = await asyncio.to_thread(self._store.replace, upload, sequence_id, app_config)
+            new, fact = await asyncio.to_thread(work)
             still_there = sequence_id in self._sequences
             if still_there:  # from here on everybody starts the new one
                 self._sequences[sequence_id] = new
-        await self._let_go_of(old.sha256)
+        for sha256 in {old.sha256, *await asyncio.to_thread(self._store.unused_packages)}:
+            await self._let_go_of(sha256)
         if not still_there:
             self.refuse_unknown(sequence_id)
         self.changed(Change.SEQUENCE_UPDATED, new.id)
-        logger.info("Sequence %s (%s) is replaced", new.id, new.manifest.name or "without a name")
-        return new
+        return new, fact
+
+    async def versions(self, id_or_name: str) -> list[dict[str, Any]]:
+        """Return the versions of a Sequence as the API shows them, the newest first.
+
+        Raises:
+            NotFound: there is none of that id or name.
+        """
+        found = await asyncio.to_thread(self._store.versions, self.sequence(id_or_name).id)
+        return [_describe_version(one, current=one is found[0]) for one in found]
+
+    async def rollback_sequence(
+        self, id_or_name: str, number: int | None = None
+    ) -> tuple[StoredSequence, int]:
+        """Give a Sequence the package and configuration of a version, by default of the one before its present one.
+
+        Instances that run go on with the files they were started with. Return the Sequence and the number of the version
+        that it is now, which is a new one.
+
+        Raises:
+            NotFound: there is no such Sequence, or no such version.
+            Conflict: the Sequence is so already, has no other version, or is used in place.
+        """
+        self._refuse_when_closing()
+        return await self._whole(self._rollback(self.sequence(id_or_name).id, number))
+
+    async def _rollback(self, sequence_id: str, number: int | None) -> tuple[StoredSequence, int]:
+        new, version = await self._update(sequence_id, lambda: self._store.rollback(sequence_id, number))
+        logger.info("Sequence %s is rolled back; that is its version %d", new.id, version)
+        return new, version
 
     async def _let_go_of(self, sha256: str) -> None:
         """Remove a package that a Sequence or an Instance has used, unless another one does."""
@@ -343,13 +397,13 @@ class Hub:
 
         Raises:
             NotFound: there is no such Sequence.
+            NotSigned: nobody has signed it whom the hub trusts, and it is told to ask for that.
             NoRoom: the machine is full.
             Conflict: the wanted id is taken.
             StartFailed: it ended before the Sequence ran.
             BadRequest, Unavailable: no runner can be started for it.
         """
-        self._refuse_when_closing()
-        sequence = self.sequence(id_or_name)
+        sequence = await self._trusted(id_or_name)
         self._refuse_when_full()
         payload = _with_defaults(payload, sequence)
         instance_id = payload.instance_id or str(uuid.uuid4())
@@ -374,6 +428,17 @@ class Hub:
         if instance.is_over and not instance.up.is_set() and instance.failed:
             raise StartFailed(instance)
         return instance
+
+    async def _trusted(self, id_or_name: str) -> StoredSequence:
+        """Return the Sequence of an id, or the newest of a name, if the hub trusts who made it."""
+        while True:
+            self._refuse_when_closing()
+            sequence = self.sequence(id_or_name)
+            if self._refuse_untrusted is None:
+                return sequence
+            await asyncio.to_thread(self._refuse_untrusted, sequence)
+            if self._find(id_or_name) is sequence:  # it may have been replaced meanwhile
+                return sequence
 
     async def _live(self, instance: Instance, launch: Launch, launched: asyncio.Future[None]) -> None:
         """Let an Instance live from its launch to its end, and remove it when its time has come.
@@ -450,6 +515,7 @@ class Hub:
 
         Raises:
             NotFound: there is no such Instance, or its Sequence is deleted.
+            NotSigned: as for a start.
             BadRequest: it has ended.
             Conflict: its runner cannot do that, or not now.
             ReloadFailed: the new code does not load; the Instance is as before.
@@ -475,6 +541,8 @@ class Hub:
             old = instance.sequence
             new = await self._hold_present(old.id)  # whatever replaces it meanwhile
             try:
+                if self._refuse_untrusted is not None:
+                    await asyncio.to_thread(self._refuse_untrusted, new)
                 await instance.reload(new)
             except BaseException:
                 await self._record(self._store.release, new.sha256)
@@ -566,7 +634,11 @@ class Hub:
         info.pop(
             "appConfig", None
         )  # it is in the start's, and a variable has no room for what nobody reads there
+        in_place = not sequence.sha256
+        # What Python writes beside the code nobody has signed, and it would be refused with it at the next start.
+        clean = {"PYTHONDONTWRITEBYTECODE": "1"} if in_place and self._refuse_untrusted is not None else {}
         return {
+            **clean,
             "SEQUENCE_PATH": str(sequence.directory / sequence.manifest.main),
             "INSTANCES_SERVER_SOCKET": str(self._socket_path),
             "INSTANCES_SERVER_HOST": "127.0.0.1",
@@ -707,6 +779,21 @@ class Hub:
         free = psutil.disk_usage(str(self.settings.data_dir)).free if wanted else 0
         if free < wanted:
             raise NoRoom(f"the disk of {self.settings.data_dir}", free, wanted, "requirements.freeSpace")
+
+
+def _describe_version(version: StoredVersion, *, current: bool) -> dict[str, Any]:
+    """Return a version of a Sequence as the API shows it."""
+    config = {"name": version.manifest.name, "version": version.manifest.version}
+    return {
+        "version": version.number,
+        "sha256": version.sha256,
+        "size": version.package_size,
+        "created": iso(version.created),
+        "current": current,
+        "config": {key: value for key, value in config.items() if value},
+        **({"appConfig": version.app_config} if version.app_config else {}),
+        **({"signer": version.signer} if version.signer is not None else {}),
+    }
 
 
 def _check_config(app_config: Mapping[str, Any] | None) -> None:

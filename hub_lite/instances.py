@@ -57,7 +57,7 @@ from .channel_server import Link, Receiver
 from .errors import BadRequest, Conflict, Gone, HubError, NotAcceptable
 from .events import EventBook
 from .inlets import Inlet, InletWriter
-from .last_words import code_of_old_runner, last_line
+from .last_words import code_of_old_runner, detail_that_was_lost, last_line
 from .metrics import Metrics, checked
 from .mux import MakeProtocol, MuxCarrier
 from .ports import LeftOver, RunnerProcess, StoredSequence
@@ -244,9 +244,9 @@ class Instance:
             "provides": self.provides,
             "requires": self.requires or None,
             "ports": (self._ping.ports if self._ping else None) or None,
-            "created": _iso(self.created),
-            "started": _iso(self.started),
-            "ended": _iso(self.ended),
+            "created": iso(self.created),
+            "started": iso(self.started),
+            "ended": iso(self.ended),
             "status": self.state,
             "terminated": self.terminated,
             "metrics": self.metrics or None,
@@ -462,6 +462,8 @@ class Instance:
         detail = last_line(self.stderr.tail(_DETAIL_BYTES)) or last_line(crash_log)
         if self._ping is not None and self._ping.is_bare:
             returncode = code_of_old_runner(returncode, up=self.up.is_set(), completed=self._completed)
+            if self.sequence.manifest.language != "py":
+                detail = detail or detail_that_was_lost(returncode, self.sequence.manifest.main)
         if self._refusal:
             code, reason = int(ExitCode.KILLED), self._refusal
             self._life.handle(EndedBadly(), self._loop.time())
@@ -700,7 +702,7 @@ class Instance:
         await asyncio.shield(self._changed)
 
 
-def _iso(moment: float | None) -> str | None:
+def iso(moment: float | None) -> str | None:
     """Return a moment as ``2026-11-23T18:19:56.652Z``."""
     if moment is None:
         return None

@@ -25,6 +25,23 @@ class StoredSequence:
     app_config: Mapping[str, Any] = field(
         default_factory=dict
     )  # of every start, unless the start says otherwise
+    signer: str | None = None  # who signed the package; None if nobody did, or nobody looked
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """What a Sequence was from ``created`` on, in seconds since the epoch, until it got the next version.
+
+    Versions are numbered from 1; the highest is the one it has now. A manifest that this hub does not take is an empty one.
+    """
+
+    number: int
+    sha256: str
+    package_size: int  # bytes as received
+    created: float
+    manifest: Manifest
+    app_config: Mapping[str, Any]
+    signer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +55,21 @@ class LeftOver:
 
 
 class Upload(Protocol):
-    """A package on its way in; leaving the ``with`` block removes what was not added."""
+    """A package on its way in, checked meanwhile; leaving the ``with`` block removes what was not added."""
 
     def write(self, chunk: bytes) -> None:
-        """Take bytes.
+        """Take bytes; ``drain`` is to follow.
 
         Raises:
             PayloadTooLarge: there are more than a package may have.
+            PackageError: those before are no package that can be used.
+        """
+
+    async def drain(self) -> None:
+        """Wait until there is room for more.
+
+        Raises:
+            PackageError: what was written is no package that can be used.
         """
 
     def __enter__(self) -> Self: ...
@@ -109,7 +134,10 @@ class StateRecords(Protocol):
 
 
 class SequenceStore(InstanceRecords, StateRecords, Protocol):
-    """Keeps Sequences across restarts. Its methods block; call them in a thread."""
+    """Keeps Sequences across restarts, and versions of them. Its methods block; call them in a thread.
+
+    The packages of the newest versions of a Sequence stay, so that it can go back to them.
+    """
 
     def open(self) -> None:
         """Begin; nobody else may have the same store open."""
@@ -141,8 +169,28 @@ class SequenceStore(InstanceRecords, StateRecords, Protocol):
             NotFound: there is no such Sequence.
         """
 
+    def versions(self, sequence_id: str) -> list[StoredVersion]:
+        """Return the versions of a Sequence that are kept, newest first; one that is used in place has none.
+
+        Raises:
+            NotFound: there is no such Sequence.
+        """
+
+    def rollback(self, sequence_id: str, number: int | None = None) -> tuple[StoredSequence, int]:
+        """Give a Sequence the package and configuration of a version, by default of the one before its present one.
+
+        They become one more version; return the Sequence and its number. What was the package stays, as for ``replace``.
+
+        Raises:
+            NotFound: there is no such Sequence, or no such version.
+            Conflict: the Sequence is so already, has no other version, or is used in place.
+        """
+
+    def unused_packages(self) -> list[str]:
+        """Return the hashes of packages that ``remove_unused`` would remove."""
+
     def remove_unused(self, sha256: str) -> None:
-        """Remove a package, unless a Sequence or an Instance that is remembered uses it."""
+        """Remove a package, unless a Sequence, a version of one, or an Instance that is remembered uses it."""
 
     def all(self) -> list[StoredSequence]:
         """Return all Sequences, oldest first."""

@@ -60,6 +60,8 @@ class Settings:
     token_file: Path | None = None  # more tokens, one a line
     tls_certificate: Path | None = None  # PEM, with its chain
     tls_key: Path | None = None
+    require_signature: bool = False  # of packages: those that nobody has signed who is trusted are refused
+    trusted_keys: Path | None = None  # whose signatures count; None: `trusted_keys` in the data directory
     cors_origins: tuple[str, ...] = ()  # web pages that may use the hub, beside its own; `*`: all
     allowed_hosts: tuple[str, ...] = ()  # names the hub answers to, beside those of loopback
     monitoring_port: int | None = None  # of the health endpoint for load balancers; 0: any free one
@@ -82,10 +84,13 @@ class Settings:
     stall_timeout: float = 10.0
     max_body_bytes: int = 1024 * 1024  # of a JSON body
     package_limits: PackageLimits = field(default_factory=PackageLimits)
+    upload_timeout: float = 3600.0  # a package must have arrived by then; 0: it may take its time
+    kept_versions: int = 5  # of each Sequence, the present one among them
     quarantine_bytes: int = 64 * 1024 * 1024  # of the items that an Instance has put aside
     min_free_memory: int = 64 * 1024 * 1024  # bytes that must be free for a start; 0: nobody looks
     min_free_space: int = 128 * 1024 * 1024  # bytes, on the disk of the data directory
-    node_runner: Path | None = None  # an installed @scramjet/runner; None: the one in the data directory
+    node_runner: Path | None = None  # an installed @scramjet/runner; None: the one in ``node_home``
+    node_home: Path | None = None  # what `hub-lite setup node` has filled; None: `node` in the data directory
     python_runner: Path | None = None  # an installed @scramjet/python-runner
     python_interpreter: str = "python3"  # what that one runs with
     python_for: str = "ours"  # which runner Python Sequences get: "ours" or "original"
@@ -115,6 +120,11 @@ class Settings:
     def existing(self) -> Path | None:
         """The folder whose folders are Sequences, used in place; None if there is to be none."""
         return (self.identify_folder or self.data_dir / "existing") if self.identify_existing else None
+
+    @property
+    def trusted_keys_file(self) -> Path:
+        """The file of the public keys whose signatures count."""
+        return self.trusted_keys or self.data_dir / "trusted_keys"
 
     @property
     def asks_for_token(self) -> bool:
@@ -384,6 +394,18 @@ _KEYS: dict[str, Setting] = {
         "tls_certificate", _FILE, "certificate to answer HTTPS with", ("--tls-certificate",)
     ),
     "tls.key": Setting("tls_key", _FILE, "private key of the certificate", ("--tls-key",)),
+    "security.requireSignature": Setting(
+        "require_signature",
+        _SWITCH,
+        "take and start only packages that somebody has signed who is trusted",
+        ("--require-signature",),
+    ),
+    "security.trustedKeys": Setting(
+        "trusted_keys",
+        _FILE,
+        "the public keys whose signatures count, if not in `trusted_keys` of the data directory",
+        ("--trusted-keys",),
+    ),
     "cors.origins": Setting(
         "cors_origins", _WORDS, "origins of web pages that may use the hub; * for all", ("--cors-origins",)
     ),
@@ -440,6 +462,9 @@ _KEYS: dict[str, Setting] = {
         _TIME,
         "a reader that takes nothing for so long, while others wait for it, is cut off",
     ),
+    "timings.uploadTimeout": Setting(
+        "upload_timeout", _TIME, "a package that has not arrived by then is refused; 0: it may take its time"
+    ),
     "topics.endStream": Setting(
         "topics_end_stream",
         _choice("readers|sender", "readers", "sender"),
@@ -454,6 +479,15 @@ _KEYS: dict[str, Setting] = {
         "package_limits.max_unpacked_bytes", _COUNT, "the most it may have unpacked"
     ),
     "limits.entries": Setting("package_limits.max_entries", _COUNT, "the most files and folders it may have"),
+    "limits.ratio": Setting(
+        "package_limits.max_ratio", _COUNT, "the most times its packed size that it may unpack to"
+    ),
+    "limits.nameBytes": Setting(
+        "package_limits.max_name_bytes", _COUNT, "the most bytes the path of a file in it may have"
+    ),
+    "packages.keptVersions": Setting(
+        "kept_versions", _COUNT, "versions of a Sequence that are kept, the present one among them"
+    ),
     "quarantine.maxBytes": Setting(
         "quarantine_bytes", _BYTES, "the most that the items an Instance puts aside may have"
     ),

@@ -214,6 +214,21 @@ class HubApi:
             package = _form(boundary, json.dumps(config).encode(), package)
         return await self._id(method, path, headers=headers, body=package)
 
+    async def versions(self, sequence: str) -> list[dict[str, Any]]:
+        """Return the versions of a Sequence that are kept, newest first."""
+        return await self._array(f"/sequence/{_part(sequence)}/versions")
+
+    async def rollback(self, sequence: str, version: int | None = None) -> dict[str, Any]:
+        """Give a Sequence the package and configuration of a version, by default of the one before its present one.
+
+        Return its ``id``, the ``sha256`` of that package, and the ``version`` that it is now, which is a new one.
+
+        Raises:
+            HubRefused: there is no such version, or the Sequence is so already.
+        """
+        wanted = {} if version is None else {"version": version}
+        return await self._object("POST", f"/sequence/{_part(sequence)}/rollback", json_body=wanted)
+
     async def delete_sequence(self, sequence: str, *, force: bool = False) -> None:
         """Delete a Sequence; with ``force`` its Instances are killed first."""
         headers = {"x-seq-kill-inst": "true"} if force else {}

@@ -2,11 +2,10 @@
 
 <root>/
 ├── lock                the process id of the hub that has the folder; locked while it does
-├── sequences.sqlite3   a row per Sequence, per package, per Instance that runs, and per key of a state
+├── sequences.sqlite3   a row per Sequence, per version of one, per package, per Instance that runs, and per key of a state
 ├── packages/<sha256>/  unpacked packages, named by the hash of their archive, shared by Sequences that are the same;
-│                       they stay while a Sequence or an Instance uses them
-├── incoming/           archives that are being received
-└── staging/            packages that are being unpacked, or removed
+│                       they stay while a Sequence, a version of one or an Instance uses them
+└── staging/            packages that are being unpacked, most of them while they arrive, or removed
 
 Beside them it may show the Sequences of another folder, which it only reads: every folder in there with a manifest is one.
 """
@@ -20,32 +19,34 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 from hub_lite.errors import Conflict, Gone, NotFound, PayloadTooLarge, Unavailable
 from hub_lite.packages import (
     DISK_FULL,
     InvalidManifest,
     PackageLimits,
-    extract,
     remove_tree,
 )
-from hub_lite.ports import LeftOver, StoredSequence
+from hub_lite.ports import LeftOver, StoredSequence, StoredVersion
 from hub_lite.settings import SettingsError
 from sequence_sdk.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, ManifestError, parse_manifest
 
-from .upload import Upload
+from .upload import Upload, unpacking_turns
 
 logger = logging.getLogger(__name__)
 
 # The manifest is kept beside its package, as what a running Sequence does to its own folder must not change what the
 # hub knows of it. The positions are the order of creation, which a clock that was set back would not give.
 # One step a version of the schema, applied in turn to what an older hub has left. An Instance's row names no package by
-# reference, as a Sequence that is used in place has none.
+# reference, as a Sequence that is used in place has none. The version of a Sequence with the highest number is what its own
+# row says.
 _SCHEMA = (
     """
 BEGIN;
@@ -89,12 +90,34 @@ CREATE INDEX state_of_sequence ON state (sequence_id);
 PRAGMA user_version = 3;
 COMMIT;
 """,
+    """
+BEGIN;
+ALTER TABLE packages ADD COLUMN signer TEXT;
+CREATE TABLE versions (
+    sequence_id TEXT NOT NULL REFERENCES sequences (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    sha256 TEXT NOT NULL REFERENCES packages,
+    created REAL NOT NULL,
+    app_config TEXT NOT NULL,
+    PRIMARY KEY (sequence_id, number)
+);
+CREATE INDEX versions_of_package ON versions (sha256);
+INSERT INTO versions SELECT id, 1, sha256, created, app_config FROM sequences;
+PRAGMA user_version = 4;
+COMMIT;
+""",
 )
 _SCHEMA_VERSION = len(_SCHEMA)
 _SHOWN_LINKS = 5  # named in a line of the log
-_FORGET_UNUSED = (
-    "DELETE FROM packages WHERE sha256 NOT IN (SELECT sha256 FROM sequences)"
+_UNUSED = (
+    "FROM packages WHERE sha256 NOT IN (SELECT sha256 FROM sequences)"
+    " AND sha256 NOT IN (SELECT sha256 FROM versions)"
     " AND sha256 NOT IN (SELECT sha256 FROM instances)"
+)
+_FORGET_UNUSED = f"DELETE {_UNUSED}"
+_FORGET_OLD = (  # versions: all of a Sequence, or of every one, but so many
+    "DELETE FROM versions WHERE (?1 IS NULL OR sequence_id = ?1) AND number <="
+    " (SELECT max(number) FROM versions AS newer WHERE newer.sequence_id = versions.sequence_id) - ?2"
 )
 
 
@@ -170,17 +193,31 @@ class FolderStore:
         limits: what a package may take.
         existing: a folder whose folders with a manifest are Sequences too, named as they are. They are used in place, and
             older than all others; what the store itself keeps under the same id hides them.
+        kept_versions: how many versions of a Sequence are kept, the present one among them.
+        signer_of: tells who signed the package in a folder, or raises a ``PackageError`` if it is not to be taken.
     """
 
-    def __init__(self, root: Path, limits: PackageLimits, existing: Path | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        limits: PackageLimits,
+        existing: Path | None = None,
+        *,
+        kept_versions: int = 1,
+        signer_of: Callable[[Path], str | None] | None = None,
+    ) -> None:
         self._root = root.absolute()
         self._existing = None if existing is None else existing.absolute()
         self._limits = limits
-        self._lock = threading.Lock()  # over the four fields below and what lies in packages/
+        self._kept_versions = kept_versions
+        self._signer_of = signer_of
+        self._lock = threading.Lock()  # over the five fields below and what lies in packages/
         self._resources = ExitStack()
         self._database: sqlite3.Connection | None = None
         self._sequences: dict[str, StoredSequence] = {}  # in the order of creation
         self._held: Counter[str] = Counter()  # packages that stay for the time being, by their hash
+        self._uploads: WeakSet[Upload] = WeakSet()
+        self._turns = unpacking_turns()
 
     def __enter__(self) -> Self:
         self.open()
@@ -203,17 +240,17 @@ class FolderStore:
         with self._lock, ExitStack() as resources:
             self._root.mkdir(0o700, parents=True, exist_ok=True)
             resources.enter_context(_lock_folder(self._root))
-            for name in ("packages", "incoming", "staging"):
+            for name in ("packages", "staging"):
                 (self._root / name).mkdir(0o700, exist_ok=True)
             try:
                 database = resources.enter_context(_open_database(self._root))
                 sequences = _identify(self._existing)
-                sequences |= _load_sequences(database, self._root / "packages")
+                sequences |= _load_sequences(database, self._root / "packages", self._kept_versions)
             except sqlite3.DatabaseError as error:
                 raise DataFolderDamaged(self._root, str(error)) from error
             used = {sha256 for (sha256,) in database.execute("SELECT sha256 FROM packages")}
             for leftover in (
-                *(self._root / "incoming").iterdir(),
+                self._root / "incoming",  # of an older hub, which kept archives there while they arrived
                 *(self._root / "staging").iterdir(),
                 *(package for package in (self._root / "packages").iterdir() if package.name not in used),
             ):
@@ -223,17 +260,23 @@ class FolderStore:
             self._resources = resources.pop_all()
 
     def close(self) -> None:
-        """Give the folder back. Safe to call twice."""
+        """Give the folder back, with nothing in it of uploads that are not whole. Safe to call twice."""
         with self._lock:
             self._database = None
             self._sequences = {}
+            uploads = list(self._uploads)
+        for upload in uploads:
+            upload.close()
+        with self._lock:
             self._resources.close()
 
     def receive(self) -> Upload:
-        """Return a place for an archive that arrives; to be used in a ``with`` block."""
+        """Return what unpacks a package that arrives; to be used in a ``with`` block."""
         with self._lock:
             self._opened()
-        return Upload(self._root / "incoming" / uuid.uuid4().hex, self._limits)
+            upload = Upload(self._root / "staging" / uuid.uuid4().hex, self._limits, self._turns)
+            self._uploads.add(upload)
+        return upload
 
     def add(
         self, upload: Upload, sequence_id: str, app_config: Mapping[str, Any] | None = None
@@ -293,16 +336,72 @@ class FolderStore:
             database = self._opened()
             if sequence_id not in self._sequences:
                 raise NotFound(f"The sequence {sequence_id} does not exist.")
+            packages = "SELECT DISTINCT sha256 FROM versions WHERE sequence_id = ?"
+            used = [sha256 for (sha256,) in database.execute(packages, (sequence_id,))]
             with database:
-                database.execute("DELETE FROM sequences WHERE id = ?", (sequence_id,))
+                database.execute("DELETE FROM sequences WHERE id = ?", (sequence_id,))  # and its versions
                 database.execute("DELETE FROM state WHERE sequence_id = ?", (sequence_id,))
-            removed = self._sequences.pop(sequence_id)
-            retired = self._retire(removed.sha256)
+            del self._sequences[sequence_id]
+            retired = [package for sha256 in used for package in self._retire(sha256)]
         for package in retired:
             _discard(package)
 
+    def versions(self, sequence_id: str) -> list[StoredVersion]:
+        """Return the versions of a Sequence that are kept, newest first; one that is used in place has none.
+
+        Raises:
+            NotFound: there is no such Sequence.
+        """
+        with self._lock:
+            self._opened()
+            if sequence_id not in self._sequences:
+                raise NotFound(f"Sequence {sequence_id} not found")
+            return self._versions(sequence_id)
+
+    def rollback(self, sequence_id: str, number: int | None = None) -> tuple[StoredSequence, int]:
+        """Give a Sequence the package and configuration of a version, by default of the one before its present one.
+
+        They become one more version; return the Sequence and its number. What was the package is left to
+        ``remove_unused``. If it fails, the Sequence is as before.
+
+        Raises:
+            NotFound: there is no such Sequence, or no such version.
+            Conflict: the Sequence is so already, has no other version, or is used in place.
+            InvalidManifest: the version is of another hub, and this one does not take its manifest.
+            Unavailable: the disk is full.
+        """
+        with self._lock:
+            database = self._opened()
+            if sequence_id not in self._sequences:
+                raise NotFound(f"Sequence {sequence_id} not found")
+            present = self._sequences[sequence_id]
+            wanted = _wanted(sequence_id, self._versions(sequence_id), number)
+            if not self._package(wanted.sha256).is_dir():
+                raise Conflict(f"The files of version {wanted.number} of Sequence {sequence_id} are gone.")
+            if _is_so(present, wanted):
+                raise Conflict(
+                    f"Sequence {sequence_id} has the package and configuration of version {wanted.number} already."
+                )
+            stored = "SELECT manifest FROM packages WHERE sha256 = ?"
+            raw_manifest = database.execute(stored, (wanted.sha256,)).fetchone()[0]
+            sequence = replace(
+                present,
+                manifest=_parse(raw_manifest),
+                directory=self._package(wanted.sha256),
+                package_size=wanted.package_size,
+                sha256=wanted.sha256,
+                app_config=wanted.app_config,
+                signer=wanted.signer,
+            )
+            return self._write(sequence, raw_manifest)
+
+    def unused_packages(self) -> list[str]:
+        """Return the hashes of packages that no Sequence, version, or Instance that is remembered uses."""
+        with self._lock:
+            return [sha256 for (sha256,) in self._opened().execute(f"SELECT sha256 {_UNUSED}")]
+
     def remove_unused(self, sha256: str) -> None:
-        """Remove a package, unless a Sequence or an Instance that is remembered uses it."""
+        """Remove a package, unless a Sequence, a version of one, or an Instance that is remembered uses it."""
         with self._lock:
             retired = self._retire(sha256)
         for package in retired:
@@ -399,21 +498,21 @@ class FolderStore:
         """
         with self._lock:
             rows = self._opened().execute(
-                "SELECT id, sequence_id, sha256, payload, instances.created, size, manifest"
+                "SELECT id, sequence_id, sha256, payload, instances.created, size, manifest, signer"
                 " FROM instances LEFT JOIN packages USING (sha256) ORDER BY instances.created"
             )
             return [
                 LeftOver(
                     instance_id,
-                    self._sequence_of(sequence_id, sha256, size, raw_manifest),
+                    self._sequence_of(sequence_id, sha256, size, raw_manifest, signer),
                     json.loads(payload),
                     created,
                 )
-                for instance_id, sequence_id, sha256, payload, created, size, raw_manifest in rows
+                for instance_id, sequence_id, sha256, payload, created, size, raw_manifest, signer in rows
             ]
 
     def _sequence_of(
-        self, sequence_id: str, sha256: str, size: int | None, raw_manifest: bytes | None
+        self, sequence_id: str, sha256: str, size: int | None, raw_manifest: bytes | None, signer: str | None
     ) -> StoredSequence:
         present = self._sequences.get(sequence_id)
         if present is not None and present.sha256 == sha256:
@@ -426,20 +525,23 @@ class FolderStore:
             manifest = parse_manifest(raw_manifest)
         except ManifestError:  # of another version of the hub
             return unknown
-        return StoredSequence(sequence_id, manifest, self._package(sha256), size, sha256, created)
+        return StoredSequence(
+            sequence_id, manifest, self._package(sha256), size, sha256, created, signer=signer
+        )
 
     def _keep(
         self, upload: Upload, sequence_id: str, app_config: Mapping[str, Any] | None, *, replaces: bool
     ) -> StoredSequence:
-        staged = self._root / "staging" / uuid.uuid4().hex
+        staged = upload.staged
         unused: list[Path] = [staged]
         try:
+            upload.end()
             with self._lock:
                 manifest = self._known_manifest(upload, sequence_id, replaces=replaces)
-                if manifest is not None:
+                if manifest is not None and self._signer_of is None:
                     return self._record(upload, sequence_id, manifest, app_config)
             # The lock is free while unpacking, which may take long: so everything is looked at once more afterwards.
-            extracted = extract(upload.archive(), staged, self._limits)
+            extracted = upload.unpack()
             if extracted.left_out:
                 logger.warning(
                     "Sequence %s: %d link(s) of its package are left out, as it does not hold the files they name: %s",
@@ -448,11 +550,13 @@ class FolderStore:
                     ", ".join(extracted.left_out[:_SHOWN_LINKS]),
                 )
             manifest = (staged / MANIFEST_NAME).read_bytes()
+            # Also of a package that is here already: it may be from a time when nobody looked at signatures.
+            signer = None if self._signer_of is None else self._signer_of(staged)
             with self._lock:
                 if self._known_manifest(upload, sequence_id, replaces=replaces) is None:
                     unused += self._retire(upload.sha256)  # a folder that no row speaks of
                     staged.rename(self._package(upload.sha256))
-                return self._record(upload, sequence_id, manifest, app_config)
+                return self._record(upload, sequence_id, manifest, app_config, signer)
         finally:
             for folder in unused:
                 _discard(folder)
@@ -469,36 +573,72 @@ class FolderStore:
         return row[0] if row is not None and self._package(upload.sha256).is_dir() else None
 
     def _record(
-        self, upload: Upload, sequence_id: str, raw_manifest: bytes, app_config: Mapping[str, Any] | None
+        self,
+        upload: Upload,
+        sequence_id: str,
+        raw_manifest: bytes,
+        app_config: Mapping[str, Any] | None,
+        signer: str | None = None,
     ) -> StoredSequence:
         """Write the rows of a Sequence whose package is in its place."""
-        database = self._opened()
         replaced = self._sequences.get(sequence_id)
-        try:
-            manifest = parse_manifest(raw_manifest)
-        except ManifestError as error:  # of a package that another version of the hub has unpacked
-            raise InvalidManifest(str(error)) from error
         sequence = StoredSequence(
             id=sequence_id,
-            manifest=manifest,
+            manifest=_parse(raw_manifest),
             directory=self._package(upload.sha256),
             package_size=upload.size,
             sha256=upload.sha256,
             created=time.time() if replaced is None else replaced.created,
             app_config=(replaced.app_config if replaced else {}) if app_config is None else app_config,
+            signer=signer,
         )
+        return self._write(sequence, raw_manifest)[0]
+
+    def _write(self, sequence: StoredSequence, raw_manifest: bytes) -> tuple[StoredSequence, int]:
+        """Make a Sequence what is said, all at once; return it, and the number of its version.
+
+        That is a new one, unless the Sequence has this package and configuration already.
+        """
+        database = self._opened()
+        config = json.dumps(sequence.app_config)
         with _full_database_is_unavailable(), database:
-            database.execute(
-                "INSERT OR IGNORE INTO packages (sha256, size, manifest) VALUES (?, ?, ?)",
-                (sequence.sha256, sequence.package_size, raw_manifest),
-            )
+            ((signer,),) = database.execute(
+                "INSERT INTO packages (sha256, size, manifest, signer) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (sha256) DO UPDATE SET signer = coalesce(excluded.signer, signer) RETURNING signer",
+                (sequence.sha256, sequence.package_size, raw_manifest, sequence.signer),
+            ).fetchall()
             database.execute(
                 "INSERT INTO sequences (id, sha256, created, app_config) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (id) DO UPDATE SET sha256 = excluded.sha256, app_config = excluded.app_config",
-                (sequence.id, sequence.sha256, sequence.created, json.dumps(sequence.app_config)),
+                (sequence.id, sequence.sha256, sequence.created, config),
             )
-        self._sequences[sequence_id] = sequence
-        return sequence
+            if not _is_so(self._sequences.get(sequence.id), sequence):
+                database.execute(
+                    "INSERT INTO versions SELECT ?1, 1 + coalesce(max(number), 0), ?2, ?3, ?4 FROM versions"
+                    " WHERE sequence_id = ?1",
+                    (sequence.id, sequence.sha256, time.time(), config),
+                )
+                database.execute(_FORGET_OLD, (sequence.id, self._kept_versions))
+            newest = "SELECT max(number) FROM versions WHERE sequence_id = ?"
+            ((number,),) = database.execute(newest, (sequence.id,)).fetchall()
+        written = self._sequences[sequence.id] = replace(sequence, signer=signer)
+        return written, number
+
+    def _versions(self, sequence_id: str) -> list[StoredVersion]:
+        rows = self._opened().execute(
+            "SELECT number, sha256, size, created, manifest, app_config, signer"
+            " FROM versions JOIN packages USING (sha256) WHERE sequence_id = ? ORDER BY number DESC",
+            (sequence_id,),
+        )
+        found = []
+        for number, sha256, size, created, raw_manifest, app_config, signer in rows:
+            try:
+                manifest = parse_manifest(raw_manifest)
+            except ManifestError:  # of another version of the hub
+                manifest = Manifest(main="")
+            config = json.loads(app_config)
+            found.append(StoredVersion(number, sha256, size, created, manifest, config, signer))
+        return found
 
     def _retire(self, sha256: str) -> list[Path]:
         """Move a package that nothing uses out of the way; return where to, if there was one.
@@ -571,12 +711,60 @@ def _open_database(root: Path) -> Iterator[sqlite3.Connection]:
         database.close()
 
 
-def _load_sequences(database: sqlite3.Connection, packages: Path) -> dict[str, StoredSequence]:
-    """Return the Sequences by id, the oldest first; those whose package is gone are forgotten."""
+def _parse(raw_manifest: bytes) -> Manifest:
+    """Return the manifest of a package that is unpacked; another version of the hub may have done that.
+
+    Raises:
+        InvalidManifest: this one does not take it.
+    """
+    try:
+        return parse_manifest(raw_manifest)
+    except ManifestError as error:
+        raise InvalidManifest(str(error)) from error
+
+
+def _is_so(present: StoredSequence | None, wanted: StoredSequence | StoredVersion) -> bool:
+    """Tell whether a Sequence has a package and a configuration already."""
+    if present is None:
+        return False
+    return (present.sha256, present.app_config) == (wanted.sha256, wanted.app_config)
+
+
+def _wanted(sequence_id: str, versions: list[StoredVersion], number: int | None) -> StoredVersion:
+    """Return the version of a number, or the one before the present one; ``versions`` has the newest first.
+
+    Raises:
+        NotFound: there is none of that number.
+        Conflict: it is the present one, there is none before it, or none at all.
+    """
+    if not versions:
+        raise Conflict(
+            f"Sequence {sequence_id} is used in place, in the folder where its owner has put it, and has no versions."
+        )
+    present, *older = versions
+    if number is None:
+        if not older:
+            raise Conflict(
+                f"Sequence {sequence_id} has no version before the present one, which is {present.number}."
+            )
+        return older[0]
+    if number == present.number:
+        raise Conflict(f"Sequence {sequence_id} is at version {number} already.")
+    for one in older:
+        if one.number == number:
+            return one
+    kept = ", ".join(str(one.number) for one in reversed(versions))
+    raise NotFound(f"Sequence {sequence_id} has no version {number}; it has {kept}.")
+
+
+def _load_sequences(
+    database: sqlite3.Connection, packages: Path, kept_versions: int
+) -> dict[str, StoredSequence]:
+    """Return the Sequences by id, the oldest first; those whose package is gone are forgotten, and so are such versions."""
     sequences: dict[str, StoredSequence] = {}
     vanished: list[tuple[str]] = []
-    for sequence_id, sha256, created, app_config, size, raw_manifest in database.execute(
-        "SELECT id, sha256, created, app_config, size, manifest"
+    for sequence_id, sha256, created, app_config, size, raw_manifest, signer in database.execute(
+        "SELECT id, sha256, created, app_config, size, manifest, signer"
         " FROM sequences JOIN packages USING (sha256) ORDER BY position"
     ):
         directory = packages / sha256
@@ -593,11 +781,15 @@ def _load_sequences(database: sqlite3.Connection, packages: Path) -> dict[str, S
             )
             continue
         sequences[sequence_id] = StoredSequence(
-            sequence_id, manifest, directory, size, sha256, created, json.loads(app_config)
+            sequence_id, manifest, directory, size, sha256, created, json.loads(app_config), signer
         )
+    known = database.execute("SELECT DISTINCT sha256 FROM versions").fetchall()
+    gone = [row for row in known if not (packages / row[0]).is_dir()]
     with database:
         database.executemany("DELETE FROM sequences WHERE id = ?", vanished)
         database.executemany("DELETE FROM state WHERE sequence_id = ?", vanished)
+        database.executemany("DELETE FROM versions WHERE sha256 = ?", gone)
+        database.execute(_FORGET_OLD, (None, kept_versions))
         database.execute(_FORGET_UNUSED)
     return sequences
 

@@ -33,6 +33,7 @@ _BODIES = {
         limits=_object(memory=_NUMBER),
         instanceId={"type": "string", "minLength": 36, "maxLength": 36},
     ),
+    "/sequence/{id}/rollback": _object(version={"type": "integer", "minimum": 1}),
     "/instance/{id}/_stop": _object(timeout=_NUMBER, canCallKeepalive=_FLAG),
     "/instance/{id}/_kill": _object(removeImmediately=_FLAG),
     "/instance/{id}/_event": _object(eventName=_TEXT, message={}) | {"required": ["eventName"]},

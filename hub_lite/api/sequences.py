@@ -1,5 +1,6 @@
-"""Endpoints of Sequences: upload, replace, look, start, delete."""
+"""Endpoints of Sequences: upload, replace, go back to a version, look, start, delete."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
@@ -8,7 +9,7 @@ import orjson
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from hub_lite.errors import BadRequest, HubError, PayloadTooLarge, UnsupportedMediaType
+from hub_lite.errors import BadRequest, HubError, PayloadTooLarge, RequestTimeout, UnsupportedMediaType
 from hub_lite.hub import Hub, StartFailed
 from hub_lite.instances import StartPayload
 from hub_lite.ports import Upload
@@ -36,7 +37,7 @@ async def upload(request: web.Request) -> web.Response:
     _require_package(request)
     hub = request.app[HUB]
     with hub.receive_package() as package:
-        config = await _receive(request, package)
+        config = await _receive_in_time(request, package)
         sequence = await hub.add_sequence(package, config)
     return json_response({"id": sequence.id})
 
@@ -49,7 +50,7 @@ async def replace(request: web.Request) -> web.Response:
     sequence_id = request.match_info["id"]
     hub.refuse_unknown(sequence_id)  # before all of the package is on its way
     with hub.receive_package() as package:
-        config = await _receive(request, package)
+        config = await _receive_in_time(request, package)
         sequence = await hub.replace_sequence(sequence_id, package, config)
     return json_response({"id": sequence.id})
 
@@ -66,16 +67,38 @@ def _require_package(request: web.Request) -> None:
         ) from None
 
 
+async def _receive_in_time(request: web.Request, package: Upload) -> dict[str, Any] | None:
+    """Take the package as ``_receive`` does.
+
+    Raises:
+        RequestTimeout: it has not arrived in the time that the settings give it.
+    """
+    timeout = request.app[HUB].settings.upload_timeout
+    limit = asyncio.timeout(timeout or None)
+    try:
+        async with limit:
+            return await _receive(request, package)
+    except TimeoutError:
+        if not limit.expired():  # it is the system's, of the connection
+            raise
+        raise RequestTimeout(
+            f"the package has not arrived within {timeout:g} s (setting timings.uploadTimeout), and nothing of it is kept; "
+            "send it again, over a faster way or to a hub that gives it more time"
+        ) from None
+
+
 async def _receive(request: web.Request, package: Upload) -> dict[str, Any] | None:
     """Take the package out of a body, whatever its form; return the configuration that came with it, if one did.
 
     Raises:
         BadRequest: a form is malformed, or its parts are not what they must be.
         PayloadTooLarge: the package or the configuration is too large.
+        PackageError: what has arrived so far is no package that can be used.
     """
     if request.content_type != _FORM:
         async for chunk in request.content.iter_any():
             package.write(chunk)
+            await package.drain()
         return None
     config: bytes | None = None
     has_file = False
@@ -89,6 +112,7 @@ async def _receive(request: web.Request, package: Upload) -> dict[str, Any] | No
                     has_file = True
                     async for chunk in _chunks(part):
                         package.write(chunk)
+                        await package.drain()
                 case "appConfig":
                     config = await _whole(part, request.app[HUB].settings.max_body_bytes)
                 case _:
@@ -151,6 +175,26 @@ async def list_instances(request: web.Request) -> web.Response:
     hub = request.app[HUB]
     sequence = hub.sequence(request.match_info["id"])
     return json_response([one.id for one in hub.instances_of(sequence.id)])
+
+
+@routes.get("/sequence/{id}/versions")
+async def list_versions(request: web.Request) -> web.Response:
+    """List the versions of a Sequence that are kept, newest first."""
+    require_accept(request, *JSON_TYPES)
+    return json_response(await request.app[HUB].versions(request.match_info["id"]))
+
+
+@routes.post("/sequence/{id}/rollback")
+async def rollback(request: web.Request) -> web.Response:
+    """Give a Sequence the package and configuration of one of its versions, by default of the one before the present one.
+
+    They become its newest version. Instances that run keep the files they have.
+    """
+    number = (await read_json(request)).get("version")
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+        raise BadRequest(f"version must be a whole number above 0, not {str(number)[:60]!r}")
+    sequence, version = await request.app[HUB].rollback_sequence(request.match_info["id"], number)
+    return json_response({"id": sequence.id, "version": version, "sha256": sequence.sha256})
 
 
 @routes.delete("/sequence/{id}")

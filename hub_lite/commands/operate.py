@@ -41,7 +41,7 @@ Object = dict[str, Any]
 # --- the hub of a command -------------------------------------------------------------------------------------------
 
 
-def _talks(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+def talks(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Return a command's function that connects ``work`` to the hub that its options name."""
 
     @click.option(
@@ -84,7 +84,7 @@ async def _instance(client: "HubClient", text: str) -> str:
     return _meant(text, [str(one["id"]) for one in instances], "Instance", "hub-lite ps -a")
 
 
-async def _sequence(client: "HubClient", text: str) -> str:
+async def sequence_meant(client: "HubClient", text: str) -> str:
     """Return the id of the Sequence that somebody means: as an Instance's, or its name."""
     if len(text) == _ID_LENGTH:
         return text
@@ -174,9 +174,9 @@ _instance_argument = click.argument("instance", shell_complete=_completes(_insta
 _instances_argument = click.argument(
     "instances", nargs=-1, required=True, metavar="INSTANCE...", shell_complete=_completes(_instance_ids)
 )
-_sequence_argument = click.argument("sequence", shell_complete=_completes(_sequence_ids))
+sequence_argument = click.argument("sequence", shell_complete=_completes(_sequence_ids))
 _topic_argument = click.argument("topic", shell_complete=_completes(_topic_names))
-_json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _offset_option = click.option(
     "--offset", metavar="BYTES", help="Where to begin: earliest, latest or a number of bytes."
 )
@@ -185,11 +185,13 @@ _offset_option = click.option(
 # --- what is shown --------------------------------------------------------------------------------------------------
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """Print a value as JSON, for people and machines."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows below their headings, each column as wide as its widest cell."""
     widths = [max(len(row[column]) for row in [headings, *rows]) for column in range(len(headings))]
     for row in [headings, *rows]:
         click.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -216,7 +218,8 @@ def age(created: str, now: datetime) -> str:
     return f"{seconds}s"
 
 
-def _size(count: Any) -> str:
+def size_text(count: Any) -> str:
+    """Return a number of bytes in its largest unit; nothing if it is none."""
     if not isinstance(count, int):
         return ""
     amount = float(count)
@@ -249,11 +252,11 @@ async def _copy_out(chunks: AsyncIterator[bytes], descriptor: int = 1) -> None:
 
 @click.command("info", short_help="Show all of an Instance, a Sequence or the hub.")
 @click.argument("id", required=False, shell_complete=_completes(_instance_ids))
-@_talks
+@talks
 async def info(client: "HubClient", id: str | None) -> None:
     """Show all there is to know of an Instance or a Sequence, or of the hub, as JSON."""
     if id is None:
-        _print_json({**await client.version(), "load": await client.load()})
+        print_json({**await client.version(), "load": await client.load()})
         return
     instances = await client.instances()
     sequences = await client.sequences()
@@ -261,26 +264,26 @@ async def info(client: "HubClient", id: str | None) -> None:
     named = {_name(one): str(one["id"]) for one in sequences if _name(one)}
     meant = NEWEST if id == NEWEST else named.get(id, id)
     ids = [str(one["id"]) for one in instances] if id == NEWEST else list(known)
-    _print_json(known[_meant(meant, ids, "Instance or Sequence", "hub-lite ps -a")])
+    print_json(known[_meant(meant, ids, "Instance or Sequence", "hub-lite ps -a")])
 
 
 # --- Sequences ------------------------------------------------------------------------------------------------------
 
 
 @click.command("sequences")
-@_json_flag
-@_talks
+@json_flag
+@talks
 async def sequences(client: "HubClient", as_json: bool) -> None:
     """List the Sequences of the hub, the newest first."""
     found = list(reversed(await client.sequences()))
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     shown = short_ids([str(one["id"]) for one in found])
     rows = []
     for one in found:
         config = one.get("config") or {}
-        size = _size(config.get("packageSize"))
+        size = size_text(config.get("packageSize"))
         rows.append(
             (
                 shown[one["id"]],
@@ -290,7 +293,7 @@ async def sequences(client: "HubClient", as_json: bool) -> None:
                 str(len(one.get("instances", []))),
             )
         )
-    _print_table(("ID", "NAME", "VERSION", "SIZE", "INSTANCES"), rows)
+    print_table(("ID", "NAME", "VERSION", "SIZE", "INSTANCES"), rows)
 
 
 _target_argument = click.argument("target", type=click.Path(exists=True, path_type=Path))
@@ -299,11 +302,11 @@ _target_argument = click.argument("target", type=click.Path(exists=True, path_ty
 @click.command("send", short_help="Send a Sequence to the hub.")
 @_target_argument
 @click.option("--replace", metavar="SEQUENCE", help="Give this Sequence the package, and keep its id.")
-@_json_flag
-@_talks
+@json_flag
+@talks
 async def send(client: "HubClient", target: Path, replace: str | None, as_json: bool) -> None:
     """Send the Sequence in TARGET, a folder or a package, and print its id."""
-    meant = None if replace is None else await _sequence(client, replace)
+    meant = None if replace is None else await sequence_meant(client, replace)
     _print_id(await _send(client, target, meant), as_json=as_json)
 
 
@@ -320,7 +323,7 @@ async def _send(client: "HubClient", target: Path, replace: str | None = None) -
 
 def _print_id(id: str, *, as_json: bool) -> None:
     if as_json:
-        _print_json({"id": id})
+        print_json({"id": id})
     else:
         click.echo(id)
 
@@ -336,7 +339,7 @@ def _start_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--output-topic", metavar="TOPIC", help="Topic that the output goes to."),
             click.option("--limits", metavar="JSON", help="Limits of the Instance, a JSON object."),
             click.option("--id", "instance_id", metavar="ID", help="Id for the Instance, 36 characters."),
-            _json_flag,
+            json_flag,
         ]
     ):
         command = option(command)
@@ -344,19 +347,19 @@ def _start_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("launch")
-@_sequence_argument
+@sequence_argument
 @_start_options
-@_talks
+@talks
 async def launch(client: "HubClient", sequence: str, as_json: bool, **options: Any) -> None:
     """Start an Instance of a Sequence and print its id."""
     payload = _payload(options)
-    _print_id(await client.start(await _sequence(client, sequence), **payload), as_json=as_json)
+    _print_id(await client.start(await sequence_meant(client, sequence), **payload), as_json=as_json)
 
 
 @click.command("deploy", short_help="Send a Sequence and start an Instance of it.")
 @_target_argument
 @_start_options
-@_talks
+@talks
 async def deploy(client: "HubClient", target: Path, as_json: bool, **options: Any) -> None:
     """Send the Sequence in TARGET, start an Instance of it, and print the id of the Instance."""
     payload = _payload(options)
@@ -379,10 +382,10 @@ def _payload(options: Object) -> Object:
     "sequences", nargs=-1, required=True, metavar="SEQUENCE...", shell_complete=_completes(_sequence_ids)
 )
 @click.option("-f", "--force", is_flag=True, help="Kill the Instances that use it.")
-@_talks
+@talks
 async def rm(client: "HubClient", sequences: Sequence[str], force: bool) -> None:
     """Remove Sequences."""
-    for one in [await _sequence(client, text) for text in sequences]:
+    for one in [await sequence_meant(client, text) for text in sequences]:
         await client.delete_sequence(one, force=force)
         click.echo(one)
 
@@ -392,8 +395,8 @@ async def rm(client: "HubClient", sequences: Sequence[str], force: bool) -> None
 
 @click.command("ps")
 @click.option("-a", "--all", "with_ended", is_flag=True, help="Ended ones too.")
-@_json_flag
-@_talks
+@json_flag
+@talks
 async def ps(client: "HubClient", with_ended: bool, as_json: bool) -> None:
     """List the Instances of the hub, the newest first."""
     found = sorted(await client.instances(), key=lambda one: str(one.get("created", "")), reverse=True)
@@ -401,7 +404,7 @@ async def ps(client: "HubClient", with_ended: bool, as_json: bool) -> None:
     if not with_ended:
         found = [one for one in found if one.get("status") not in _ENDED]
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     now = datetime.now(UTC)
     rows = []
@@ -414,15 +417,15 @@ async def ps(client: "HubClient", with_ended: bool, as_json: bool) -> None:
             ended.get("exitcode", ""),
         )
         rows.append((shown[one["id"]], *map(str, cells)))
-    _print_table(("ID", "SEQUENCE", "STATUS", "AGE", "EXIT"), rows)
+    print_table(("ID", "SEQUENCE", "STATUS", "AGE", "EXIT"), rows)
 
 
 @click.command("health")
 @_instance_argument
-@_talks
+@talks
 async def health(client: "HubClient", instance: str) -> None:
     """Show how an Instance is, as JSON."""
-    _print_json(await client.health(await _instance(client, instance)))
+    print_json(await client.health(await _instance(client, instance)))
 
 
 @click.command("stop")
@@ -431,8 +434,8 @@ async def health(client: "HubClient", instance: str) -> None:
     "-t", "--timeout", "seconds", type=click.FloatRange(min=0), default=7.0, show_default=True, metavar="SECONDS",
     help="How long it may take; what has not ended by then is killed.",
 )  # fmt: skip
-@_json_flag
-@_talks
+@json_flag
+@talks
 async def stop(client: "HubClient", instances: Sequence[str], seconds: float, as_json: bool) -> None:
     """Ask Instances to end, and wait until they have."""
     ids = [await _instance(client, one) for one in instances]
@@ -442,8 +445,8 @@ async def stop(client: "HubClient", instances: Sequence[str], seconds: float, as
 @click.command("kill")
 @_instances_argument
 @click.option("--remove", is_flag=True, help="Forget it at once, and all it has said.")
-@_json_flag
-@_talks
+@json_flag
+@talks
 async def kill(client: "HubClient", instances: Sequence[str], remove: bool, as_json: bool) -> None:
     """End Instances at once."""
     ids = [await _instance(client, one) for one in instances]
@@ -460,7 +463,7 @@ def _print_outcomes(outcomes: Sequence[Object | BaseException], ids: Sequence[st
     """Print what became of each Instance, then fail with the first failure."""
     done = [(one, outcome) for one, outcome in zip(ids, outcomes, strict=True) if isinstance(outcome, dict)]
     if as_json:
-        _print_json([outcome for _, outcome in done])
+        print_json([outcome for _, outcome in done])
     else:
         for one, outcome in done:
             click.echo(f"{one} {outcome.get('status', '')}".rstrip())
@@ -476,7 +479,7 @@ def _print_outcomes(outcomes: Sequence[Object | BaseException], ids: Sequence[st
 @_instance_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the Instance has ended.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as they are, JSON, one a line.")
-@_talks
+@talks
 async def logs(client: "HubClient", instance: str, follow: bool, as_json: bool) -> None:
     """Show the log of an Instance."""
     meant = await _instance(client, instance)
@@ -526,7 +529,7 @@ def _reader(stream: str, short_help: str, help: str) -> click.Command:
     @click.command(stream, help=help, short_help=short_help)
     @_instance_argument
     @_offset_option
-    @_talks
+    @talks
     async def read(client: "HubClient", instance: str, offset: str | None) -> None:
         async with client.read(await _instance(client, instance), stream, offset=offset) as chunks:
             await _copy_out(chunks)
@@ -562,7 +565,7 @@ def _source(file: Path | None) -> Path | None:
 
 @click.command("quarantine", short_help="Show the items that an Instance has put aside.")
 @_instance_argument
-@_talks
+@talks
 async def quarantine(client: "HubClient", instance: str) -> None:
     """Write the items that an Instance has put aside to stdout, each with its error: a JSON record a line."""
     async with client.quarantine(await _instance(client, instance)) as records:
@@ -575,7 +578,7 @@ async def quarantine(client: "HubClient", instance: str) -> None:
 @_file_argument
 @_type_option
 @click.option("-k", "--keep-open", is_flag=True, help="Leave the input open for more.")
-@_talks
+@talks
 async def input(
     client: "HubClient", instance: str, file: Path | None, content_type: str | None, keep_open: bool
 ) -> None:
@@ -592,7 +595,7 @@ async def input(
 
 @click.command("stdio", short_help="Connect the shell to an Instance.")
 @_instance_argument
-@_talks
+@talks
 async def stdio(client: "HubClient", instance: str) -> None:
     """Connect the shell to the stdin, stdout and stderr of an Instance, until it ends or Ctrl-C."""
     from hub_lite.client import HubRefused, StreamBroken  # noqa: PLC0415 - see above
@@ -630,7 +633,7 @@ def event() -> None:
 @click.argument("name")
 @click.argument("message", required=False)
 @click.option("--text", is_flag=True, help="Take MESSAGE as text, even if it is JSON.")
-@_talks
+@talks
 async def event_emit(client: "HubClient", instance: str, name: str, message: str | None, text: bool) -> None:
     """Send an event to an Instance; MESSAGE is JSON, or else text."""
     await client.emit(await _instance(client, instance), name, message if text else _json_or_text(message))
@@ -650,7 +653,7 @@ def _json_or_text(message: str | None) -> Any:
 @click.argument("name", required=False)
 @click.option("-n", "--next", "only_next", is_flag=True, help="Wait for the next one.")
 @click.option("-f", "--follow", is_flag=True, help="Show all from now on.")
-@_talks
+@talks
 async def event_on(
     client: "HubClient", instance: str, name: str | None, only_next: bool, follow: bool
 ) -> None:
@@ -679,16 +682,16 @@ def topic() -> None:
 
 
 @topic.command("ls")
-@_json_flag
-@_talks
+@json_flag
+@talks
 async def topic_ls(client: "HubClient", as_json: bool) -> None:
     """List the topics of the hub."""
     found = await client.topics()
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     rows = [(_topic_name(one), str(one.get("contentType", ""))) for one in found]
-    _print_table(("TOPIC", "CONTENT TYPE"), rows)
+    print_table(("TOPIC", "CONTENT TYPE"), rows)
 
 
 _topic_type_option = click.option(
@@ -703,7 +706,7 @@ _topic_type_option = click.option(
 @topic.command("create")
 @_topic_argument
 @_topic_type_option
-@_talks
+@talks
 async def topic_create(client: "HubClient", topic: str, content_type: str) -> None:
     """Make a topic."""
     await client.create_topic(topic, content_type)
@@ -713,7 +716,7 @@ async def topic_create(client: "HubClient", topic: str, content_type: str) -> No
 @click.argument(
     "topics", nargs=-1, required=True, metavar="TOPIC...", shell_complete=_completes(_topic_names)
 )
-@_talks
+@talks
 async def topic_rm(client: "HubClient", topics: Sequence[str]) -> None:
     """Remove topics; their readers end."""
     for one in topics:
@@ -726,7 +729,7 @@ async def topic_rm(client: "HubClient", topics: Sequence[str]) -> None:
 @_file_argument
 @_type_option
 @click.option("-e", "--end", is_flag=True, help="End the present readers of the topic after this.")
-@_talks
+@talks
 async def topic_send(
     client: "HubClient", topic: str, file: Path | None, content_type: str | None, end: bool
 ) -> None:
@@ -742,7 +745,7 @@ async def topic_send(
 @_topic_argument
 @click.option("-t", "--content-type", help="Content type that the topic must have.")
 @_offset_option
-@_talks
+@talks
 async def topic_get(client: "HubClient", topic: str, content_type: str | None, offset: str | None) -> None:
     """Write a topic to stdout, as it comes; it is made if it is not there."""
     async with client.read_topic(topic, content_type=content_type, offset=offset) as chunks:

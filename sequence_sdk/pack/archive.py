@@ -1,4 +1,7 @@
-"""The deterministic tar.gz: the same files give the same bytes, wherever and whenever they are packed."""
+"""The deterministic tar.gz: the same files give the same bytes, wherever and whenever they are packed.
+
+Its last entry is the list of the hashes of all files, with a signature over it if one is wanted.
+"""
 
 import errno
 import hashlib
@@ -17,7 +20,9 @@ from typing import BinaryIO, Final
 
 from .errors import FileChanged, FileUnreadable, OutputNotWritable
 from .files import FileId, PackedFile
+from .sums import SIGNATURE_NAME, SUMS_NAME, encode_sums
 
+Seal = Callable[[bytes], bytes]  # the list of hashes in, what goes into the signature file out
 Progress = Callable[[str, int, int], None]  # name of the file, bytes read so far, bytes of all files
 
 _BLOCK: Final = 256 * 1024  # bytes read at once
@@ -28,7 +33,10 @@ _MTIME: Final = 315532800  # 1980-01-01; some tools warn of files as old as 1970
 
 @dataclass(frozen=True, slots=True)
 class ArchiveFacts:
-    """What there is to say of an archive that has been written."""
+    """What there is to say of an archive that has been written.
+
+    ``unpacked_bytes`` are those of the files that were to be packed: the list of their hashes does not count.
+    """
 
     sha256: str
     packed_bytes: int
@@ -44,10 +52,16 @@ def output_id(output: Path | BinaryIO) -> FileId | None:
     return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
-def write_file(output: Path, entries: Iterable[PackedFile], progress: Progress | None = None) -> ArchiveFacts:
+def write_file(
+    output: Path,
+    entries: Iterable[PackedFile],
+    progress: Progress | None = None,
+    *,
+    seal: Seal | None = None,
+) -> ArchiveFacts:
     """Write the archive to a path, where it appears once it is whole; what was there before goes then.
 
-    A device or a pipe is written to as it is.
+    A device or a pipe is written to as it is. With ``seal`` the archive is signed; what that raises passes through.
 
     Raises:
         BadEntry: a file cannot be read, or changes while it is.
@@ -59,19 +73,21 @@ def write_file(output: Path, entries: Iterable[PackedFile], progress: Progress |
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
             with FileIO(os.open(output, os.O_WRONLY), "wb") as device:
-                return _write(device, output, entries, progress)
-        return _write_beside(output, entries, progress)
+                return _write(device, output, entries, progress, seal)
+        return _write_beside(output, entries, progress, seal)
     except OSError as error:
         raise OutputNotWritable(output, error) from error
 
 
-def _write_beside(output: Path, entries: Iterable[PackedFile], progress: Progress | None) -> ArchiveFacts:
+def _write_beside(
+    output: Path, entries: Iterable[PackedFile], progress: Progress | None, seal: Seal | None
+) -> ArchiveFacts:
     target = Path(os.path.realpath(output))  # a link keeps being one
     unfinished = target.with_name(f".scramjet-pack-{secrets.token_hex(8)}.tmp")
     try:
         # Not tempfile: its files are for the owner only, the archive gets the rights that the umask leaves.
         with FileIO(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-            facts = _write(file, output, entries, progress)
+            facts = _write(file, output, entries, progress, seal)
         unfinished.replace(target)
     except BaseException:  # Ctrl-C too must not leave half an archive
         with suppress(OSError):
@@ -81,19 +97,27 @@ def _write_beside(output: Path, entries: Iterable[PackedFile], progress: Progres
 
 
 def write_stream(
-    output: BinaryIO, entries: Iterable[PackedFile], progress: Progress | None = None
+    output: BinaryIO,
+    entries: Iterable[PackedFile],
+    progress: Progress | None = None,
+    *,
+    seal: Seal | None = None,
 ) -> ArchiveFacts:
-    """Write the archive to a stream, and flush it.
+    """Write the archive to a stream, and flush it; ``seal`` as for ``write_file``.
 
     Raises:
         BadEntry: a file cannot be read, or changes while it is.
         OutputNotWritable: the stream takes no more bytes.
     """
-    return _write(output, None, entries, progress)
+    return _write(output, None, entries, progress, seal)
 
 
 def _write(
-    output: BinaryIO, path: Path | None, entries: Iterable[PackedFile], progress: Progress | None
+    output: BinaryIO,
+    path: Path | None,
+    entries: Iterable[PackedFile],
+    progress: Progress | None,
+    seal: Seal | None,
 ) -> ArchiveFacts:
     entries = tuple(entries)
     total = sum(entry.bytes for entry in entries)
@@ -103,6 +127,7 @@ def _write(
             archive.add_folder(entry)
         else:
             archive.add_file(entry, total, progress)
+    archive.add_sums(seal)
     return archive.finish()
 
 
@@ -121,6 +146,7 @@ class _Archive:
         self._tar_bytes = 0
         self._packed_bytes = 0
         self._read_bytes = 0
+        self._hashes: dict[str, str] = {}  # of the files, by name
         self._send(_GZIP_HEADER)
 
     def add_folder(self, entry: PackedFile) -> None:
@@ -128,9 +154,8 @@ class _Archive:
 
     def add_file(self, entry: PackedFile, total: int, progress: Progress | None) -> None:
         if entry.content is not None:
-            self._feed(_header(entry.name, tarfile.REGTYPE, 0o644, len(entry.content)))
-            self._feed(entry.content)
-            self._feed(bytes(-len(entry.content) % tarfile.BLOCKSIZE))
+            self._add_content(entry.name, entry.content)
+            self._hashes[entry.name] = hashlib.sha256(entry.content).hexdigest()
             self._tell(entry.name, len(entry.content), total, progress)
             return
         try:
@@ -144,8 +169,10 @@ class _Archive:
             mode = 0o755 if before.st_mode & stat.S_IXUSR else 0o644
             self._feed(_header(entry.name, tarfile.REGTYPE, mode, before.st_size))
             left = before.st_size
+            sha256 = hashlib.sha256()
             while left:
                 block = _read(file, entry, min(left, _BLOCK))
+                sha256.update(block)
                 self._feed(block)
                 left -= len(block)
                 self._tell(entry.name, len(block), total, progress)
@@ -153,6 +180,18 @@ class _Archive:
             if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                 raise FileChanged(entry.path)
         self._feed(bytes(-before.st_size % tarfile.BLOCKSIZE))
+        self._hashes[entry.name] = sha256.hexdigest()
+
+    def add_sums(self, seal: Seal | None) -> None:
+        sums = encode_sums(self._hashes)
+        self._add_content(SUMS_NAME, sums)
+        if seal is not None:
+            self._add_content(SIGNATURE_NAME, seal(sums))
+
+    def _add_content(self, name: str, content: bytes) -> None:
+        self._feed(_header(name, tarfile.REGTYPE, 0o644, len(content)))
+        self._feed(content)
+        self._feed(bytes(-len(content) % tarfile.BLOCKSIZE))
 
     def _tell(self, name: str, count: int, total: int, progress: Progress | None) -> None:
         self._read_bytes += count

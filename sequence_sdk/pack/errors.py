@@ -11,6 +11,7 @@ PackError
 ├── SeveralEngines        its package.json names more than one engine
 ├── MainNotFound          the file that starts the Sequence is not there
 ├── MainLeftOut           it is there, but a rule keeps it out of the package
+├── MainNotForNode        it is there, but is none that the Node runner starts
 ├── SourceErrors          Python files of the author do not compile
 ├── BadIgnoreRule         a line of .siignore or .gitignore is no pattern
 ├── BadEntry              something in the folder cannot go into a package
@@ -21,6 +22,12 @@ PackError
 │   ├── NameNotUtf8       a name that other machines cannot spell
 │   ├── FileChanged       a file that was written to while it was read
 │   └── FileUnreadable    a file or folder that cannot be read
+├── UnknownTarget         nobody knows the Python or the platform that the package is to be for
+├── TargetExcluded        the Sequence says that it is not for the Python that is asked for
+├── BadDependencies       what says which dependencies there are cannot be used
+├── NoInstaller           there is neither uv nor pip that could bring them
+├── DependenciesNotFound  the installer does not bring them
+├── Misfits               some are for another Python or another machine
 ├── OutputIsSource        the archive would replace what it is made of
 └── OutputNotWritable     the archive cannot be written
 """
@@ -184,6 +191,21 @@ class MainLeftOut(PackError):
         )
 
 
+class MainNotForNode(PackError):
+    """What is to start a Node Sequence is a folder, or a file that does not end with ``.js``."""
+
+    def __init__(self, path: Path, main: str) -> None:
+        super().__init__(path, main)
+        self.path = path
+        self.main = main
+
+    def __str__(self) -> str:
+        return (
+            f'{shown(self.path)}: "main" is {self.main}, but the runner for Node starts only a file that ends with .js; '
+            "name such a file"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFault:
     """The first thing in one file that is no Python; ``line`` and ``column`` count from 1."""
@@ -298,6 +320,88 @@ class FileUnreadable(BadEntry):
 
     def __str__(self) -> str:
         return f"{shown(self.path)} cannot be read ({self.cause.strerror}); make it readable, or {_LEAVE_OUT}"
+
+
+class UnknownTarget(PackError):
+    """Nobody knows the Python or the platform that an option names; ``known`` is what may be said."""
+
+    def __init__(self, option: str, value: str, known: tuple[str, ...]) -> None:
+        super().__init__(option, value, known)
+        self.option = option
+        self.value = value
+        self.known = known
+
+    def __str__(self) -> str:
+        return f"{self.option} {shown(self.value)} is not known; say {', '.join(self.known)}"
+
+
+class TargetExcluded(PackError):
+    """The Sequence says that it is not for the Python that the package would be for."""
+
+    def __init__(self, told_by: str, wanted: str, python: str, *, is_named: bool) -> None:
+        super().__init__(told_by, wanted, python, is_named)
+        self.told_by = told_by
+        self.wanted = wanted
+        self.python = python
+        self.is_named = is_named
+
+    def __str__(self) -> str:
+        if self.is_named:
+            said = f"--python is {self.python}, but {self.told_by} says that it is for Python {self.wanted}"
+            return f"{said}; change one of the two"
+        return (
+            f"{self.told_by} says that it is for Python {self.wanted}, but the dependencies would be for {self.python}, "
+            "which packs; name the one they are for with --python"
+        )
+
+
+class BadDependencies(PackError):
+    """What says which dependencies there are cannot be used."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{shown(self.path)}: {self.reason}"
+
+
+class NoInstaller(PackError):
+    """There are dependencies, and neither uv nor pip that could bring them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{shown(self.path)}: there is neither uv nor pip to install what it names; install uv, or pack with --no-deps"
+
+
+class DependenciesNotFound(PackError):
+    """The installer does not bring the dependencies; ``lines`` are the last ones that it said."""
+
+    def __init__(self, path: Path, tool: str, reason: str, lines: tuple[str, ...]) -> None:
+        super().__init__(path, tool, reason, lines)
+        self.path = path
+        self.tool = tool
+        self.reason = reason
+        self.lines = lines
+
+    def __str__(self) -> str:
+        said = "".join(f"\n    {line}" for line in self.lines)
+        return f"{shown(self.path)}: {self.reason}" + (f"\n  {self.tool} said:{said}" if said else "")
+
+
+class Misfits(PackError):
+    """Some dependencies are for another Python or another machine; ``faults`` has a sentence for each."""
+
+    def __init__(self, faults: tuple[str, ...]) -> None:
+        super().__init__(faults)
+        self.faults = faults
+
+    def __str__(self) -> str:
+        return "\n".join(self.faults)
 
 
 class OutputIsSource(PackError):

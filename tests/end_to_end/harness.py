@@ -131,7 +131,7 @@ class HubProcess:
     def files(self) -> set[str]:
         """Return what the data directory holds, without what is inside packages and the database's own files."""
         found = [*self.data_dir.iterdir()]
-        for name in ("incoming", "staging", "packages"):
+        for name in ("staging", "packages"):
             found += (self.data_dir / name).iterdir()
         return {str(path.relative_to(self.data_dir)) for path in found if "sqlite3-" not in path.name}
 

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import socket
 import tarfile
 import time
@@ -41,7 +42,7 @@ async def stands_as_before(hub: HubProcess, talk: Talk) -> AsyncIterator[None]:
             await talk.client.kill(instance["id"])
     await eventually(lambda: not hub.children(), "the hub has no child")
     await eventually(
-        lambda: not any(name.startswith(("incoming/", "staging/")) for name in hub.files()),
+        lambda: not any(name.startswith("staging/") for name in hub.files()),
         "nothing is left half done",
     )
     assert "failed\nTraceback" not in hub.log(), hub.log()
@@ -183,14 +184,13 @@ async def test_an_upload_that_its_client_breaks_off_leaves_nothing(
     hub: HubProcess, talk: Talk, leaves_nothing: None
 ):
     address = urlsplit(hub.url)
+    large = make_archive(("package.json", MANIFEST), ("large", os.urandom(300_000)))
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.write(
-        f"POST {address.path}/sequence HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(GOOD)}\r\n\r\n".encode()
-        + GOOD[: len(GOOD) // 2]
+        f"POST {address.path}/sequence HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(large)}\r\n\r\n".encode()
+        + large[: len(large) // 2]
     )
-    await eventually(
-        lambda: any(name.startswith("incoming/") for name in hub.files()), "the upload has begun"
-    )
+    await eventually(lambda: any(name.startswith("staging/") for name in hub.files()), "the upload has begun")
     writer.transport.abort()
     with contextlib.suppress(ConnectionError):
         await reader.read()

@@ -115,7 +115,6 @@ async def test_a_hub_that_is_asked_to_end_stops_instances_then_kills_them_and_le
         assert not any(lives(pid) for pid in runners)
         assert own_files(temporary) == []
         assert {path.name for path in deep.iterdir()} == {
-            "incoming",
             "lock",
             "packages",
             "sequences.sqlite3",

@@ -14,6 +14,9 @@ import pytest
 
 from .harness import DEADLINE, HubProcess, Talk, eventually, hub_lite, make_package, running_hub, talking_to
 
+ONE_VERSION = {
+    "HUB_LITE_PACKAGES_KEPT_VERSIONS": "1"
+}  # of each Sequence, so that an old package goes at once
 OCTETS = {"Content-Type": "application/octet-stream"}
 READS_A_FILE = """
     from pathlib import Path
@@ -82,25 +85,29 @@ async def test_a_bad_package_in_a_form_is_refused_and_leaves_nothing(talk: Talk,
     assert hub.files() == before
 
 
-async def test_an_instance_keeps_its_files_while_its_sequence_is_replaced(talk: Talk, hub: HubProcess):
-    before = hub.files()
-    sequence_id = await talk.upload_bytes(saying("old"))
-    first = await talk.client.start(sequence_id)
-    both = await talk.client.start(sequence_id)
-    for word in ("middle", "new"):
-        answer = await talk.ask("PUT", f"/sequence/{sequence_id}", data=saying(word), headers=OCTETS)
-        assert (answer.status, answer.json) == (200, {"id": sequence_id})
-    assert len(hub.files() - before) == 2, "the one in the middle is gone, as nobody runs it"
-    newer = await talk.client.start(sequence_id)
-    for instance, word in ((newer, b"new\n"), (first, b"old\n")):
-        await ask_word(talk, instance, end=True)
-        assert await talk.read(instance) == word
-        await talk.until_over(instance)
-    await ask_word(talk, both, end=True)
-    assert await talk.read(both) == b"old\n"
-    await eventually(lambda: len(hub.files() - before) == 1, "the old package, with its last Instance, gone")
-    assert (await talk.ask("DELETE", f"/sequence/{sequence_id}")).status == 200
-    assert hub.files() == before
+async def test_an_instance_keeps_its_files_while_its_sequence_is_replaced(tmp_path: Path):
+    with running_hub(tmp_path, environment=ONE_VERSION) as hub:
+        async with talking_to(hub.url) as talk:
+            before = hub.files()
+            sequence_id = await talk.upload_bytes(saying("old"))
+            first = await talk.client.start(sequence_id)
+            both = await talk.client.start(sequence_id)
+            for word in ("middle", "new"):
+                answer = await talk.ask("PUT", f"/sequence/{sequence_id}", data=saying(word), headers=OCTETS)
+                assert (answer.status, answer.json) == (200, {"id": sequence_id})
+            assert len(hub.files() - before) == 2, "the one in the middle is gone, as nobody runs it"
+            newer = await talk.client.start(sequence_id)
+            for instance, word in ((newer, b"new\n"), (first, b"old\n")):
+                await ask_word(talk, instance, end=True)
+                assert await talk.read(instance) == word
+                await talk.until_over(instance)
+            await ask_word(talk, both, end=True)
+            assert await talk.read(both) == b"old\n"
+            await eventually(
+                lambda: len(hub.files() - before) == 1, "the old package, with its last Instance, gone"
+            )
+            assert (await talk.ask("DELETE", f"/sequence/{sequence_id}")).status == 200
+            assert hub.files() == before
 
 
 async def test_a_failed_replacement_changes_nothing(talk: Talk):
@@ -207,7 +214,7 @@ def test_a_hub_with_a_wrong_list_does_not_start(tmp_path: Path, name: str, text:
 
 
 async def test_instances_of_a_hub_that_died_are_shown_as_ended_with_the_reason(tmp_path: Path):
-    with running_hub(tmp_path) as hub:
+    with running_hub(tmp_path, environment=ONE_VERSION) as hub:
         async with talking_to(hub.url) as talk:
             sequence_id = await talk.upload_bytes(saying("old"))
             lost = await talk.client.start(sequence_id, args=[1], config={"k": 1})
@@ -222,7 +229,7 @@ async def test_instances_of_a_hub_that_died_are_shown_as_ended_with_the_reason(t
         await eventually(
             lambda: not any(Path(f"/proc/{pid}").exists() for pid in runners), "the runners' end"
         )
-    with running_hub(tmp_path) as hub:
+    with running_hub(tmp_path, environment=ONE_VERSION) as hub:
         async with talking_to(hub.url) as talk:
             (shown,) = await talk.get("/instances")
             assert shown["id"] == lost
@@ -238,7 +245,7 @@ async def test_instances_of_a_hub_that_died_are_shown_as_ended_with_the_reason(t
             assert len(list((hub.data_dir / "packages").iterdir())) == 1, "the old package is gone"
             assert (await talk.ask("DELETE", f"/sequence/{sequence_id}")).status == 200
         assert hub.end(signal.SIGTERM) == 0
-    with running_hub(tmp_path) as hub:
+    with running_hub(tmp_path, environment=ONE_VERSION) as hub:
         async with talking_to(hub.url) as talk:
             assert await talk.get("/instances") == [], "it is shown once"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from hub_lite.errors import Gone, NotFound, PackageError, PayloadTooLarge
-from hub_lite.ports import Launch, LeftOver, StoredSequence
+from hub_lite.errors import Conflict, Gone, NotFound, PackageError, PayloadTooLarge
+from hub_lite.ports import Launch, LeftOver, StoredSequence, StoredVersion
 from sequence_sdk.manifest import Manifest
 
 DEADLINE = 10.0  # seconds until a test that waits for something gives up
@@ -105,6 +105,9 @@ class FakeUpload:
     def write(self, chunk: bytes) -> None:
         self.content += chunk
 
+    async def drain(self) -> None:
+        pass
+
     def __enter__(self) -> Self:
         return self
 
@@ -119,6 +122,8 @@ class FakeStore:
 
     def __init__(self, *sequences: StoredSequence) -> None:
         self.sequences = {one.id: one for one in sequences}
+        self.history = {one.id: [one] for one in sequences}  # what each was, oldest first
+        self.needless: list[str] = []  # packages that nothing uses
         self.is_open = False
         self.uploads: list[FakeUpload] = []
         self.removal_error: Exception | None = None
@@ -155,7 +160,32 @@ class FakeStore:
         self.sequences[sequence_id] = dataclasses.replace(
             made, manifest=manifest, sha256=name, app_config=app_config or {}
         )
+        self.history.setdefault(sequence_id, []).append(self.sequences[sequence_id])
         return self.sequences[sequence_id]
+
+    def versions(self, sequence_id: str) -> list[StoredVersion]:
+        return [
+            StoredVersion(
+                number, one.sha256, one.package_size, one.created, one.manifest, one.app_config, one.signer
+            )
+            for number, one in reversed([*enumerate(self.history[sequence_id], 1)])
+        ]
+
+    def rollback(self, sequence_id: str, number: int | None = None) -> tuple[StoredSequence, int]:
+        past = self.history[sequence_id]
+        wanted = len(past) - 1 if number is None else number
+        if wanted > len(past):
+            raise NotFound(f"no version {wanted}")
+        if wanted in (0, len(past)):
+            raise Conflict(f"not to {wanted}")
+        past.append(past[wanted - 1])
+        self.sequences[sequence_id] = past[-1]
+        self.replaced.set()
+        assert self.may_answer.wait(DEADLINE)
+        return past[-1], len(past)
+
+    def unused_packages(self) -> list[str]:
+        return self.needless
 
     def replace(
         self, upload: FakeUpload, sequence_id: str, app_config: Mapping[str, Any] | None = None

@@ -72,6 +72,8 @@ async def next_of(reading: AsyncGenerator[bytes, None]) -> list[dict[str, Any]]:
         ("POST", "/instance/i/quarantine", 11120, "i"),
         ("PUT", "/instance/i/state/k", 11321, "i"),
         ("GET", "/instance/i/metrics", 11222, "i"),
+        ("GET", "/sequence/i/versions", 10223, "i"),
+        ("POST", "/sequence/i/rollback", 10124, "i"),
         ("POST", "/topic/t", 12100, "t"),
         ("GET", "/topic/t", 12200, "t"),
         ("POST", "/topics", 12100, ""),

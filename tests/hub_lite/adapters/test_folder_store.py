@@ -63,11 +63,8 @@ def replace(
 
 
 def contents(root: Path) -> dict[str, list[str]]:
-    """The names in the three folders of a store."""
-    return {
-        name: sorted(path.name for path in (root / name).iterdir())
-        for name in ("packages", "incoming", "staging")
-    }
+    """The names in the two folders of a store."""
+    return {name: sorted(path.name for path in (root / name).iterdir()) for name in ("packages", "staging")}
 
 
 def sha(archive: bytes) -> str:
@@ -97,7 +94,7 @@ def test_what_is_added_is_a_folder_with_its_manifest(store, root):
     assert sequence.directory == root / "packages" / sha(archive)
     assert sorted(path.name for path in sequence.directory.iterdir()) == ["main.py", "package.json"]
     assert store.get("id-1") == sequence
-    assert contents(root) == {"packages": [sha(archive)], "incoming": [], "staging": []}
+    assert contents(root) == {"packages": [sha(archive)], "staging": []}
 
 
 def test_folders_are_for_the_hub_alone(store, root):
@@ -134,7 +131,7 @@ def test_the_same_package_is_kept_once_until_its_last_sequence_goes(store, root)
     store.remove("first")
     assert second.directory.is_dir()
     store.remove("second")
-    assert contents(root) == {"packages": [], "incoming": [], "staging": []}
+    assert contents(root) == {"packages": [], "staging": []}
     assert store.all() == []
     third = add(store, archive, "first")
     assert not (third.directory / "mark").exists()
@@ -168,23 +165,21 @@ def test_a_refused_package_leaves_nothing(archive, kind, store, root):
     with pytest.raises(kind):
         add(store, archive, "id-1")
     assert store.all() == []
-    assert contents(root) == {"packages": [], "incoming": [], "staging": []}
+    assert contents(root) == {"packages": [], "staging": []}
 
 
-def test_an_upload_is_limited_to_the_byte_and_goes_when_it_is_left(root):
+def test_an_upload_is_limited_to_the_byte(root):
     with FolderStore(root, PackageLimits(max_packed_bytes=10)) as store:
         with store.receive() as upload:
             upload.write(b"12345")
             upload.write(b"67890")
-            assert (upload.size, upload.sha256) == (10, sha(b"1234567890"))
-            assert upload.archive().read() == b"1234567890"
-            assert len(contents(root)["incoming"]) == 1
             with pytest.raises(PayloadTooLarge, match="10 bytes"):
                 upload.write(b"x")
-        assert contents(root)["incoming"] == []
+            upload.end()
+            assert (upload.size, upload.sha256) == (10, sha(b"1234567890"))
         with pytest.raises(TypeError), store.receive() as upload:
             upload.write("no bytes")
-        assert contents(root)["incoming"] == []
+        assert contents(root)["staging"] == []
 
 
 def test_an_upload_is_used_inside_its_block_only(store):
@@ -225,7 +220,7 @@ def test_replacing_by_the_same_package_changes_nothing(store, root):
     (old.directory / "mark").touch()
     assert replace(store, package(), "first") == old
     assert (old.directory / "mark").exists()
-    assert contents(root) == {"packages": [old.sha256], "incoming": [], "staging": []}
+    assert contents(root) == {"packages": [old.sha256], "staging": []}
 
 
 def test_a_failed_replacement_leaves_the_sequence_as_it_was(store, root):
@@ -233,7 +228,7 @@ def test_a_failed_replacement_leaves_the_sequence_as_it_was(store, root):
     with pytest.raises(PackageError):
         replace(store, b"no package", "first")
     assert store.get("first") == old
-    assert contents(root) == {"packages": [old.sha256], "incoming": [], "staging": []}
+    assert contents(root) == {"packages": [old.sha256], "staging": []}
 
 
 def test_a_replaced_package_is_cleared_away_after_a_crash(root):
@@ -347,6 +342,8 @@ def test_of_a_sequence_whose_manifest_is_not_taken_the_id_is_left_over(root):
 def test_what_the_first_schema_holds_is_there_in_the_newest(root):
     with FolderStore(root, LIMITS) as store:
         kept = add(store, package(), "id-1")
+    change(root, "DROP TABLE versions")
+    change(root, "ALTER TABLE packages DROP COLUMN signer")
     change(root, "DROP TABLE state")
     change(root, "DROP TABLE instances")
     change(root, "ALTER TABLE sequences DROP COLUMN app_config")
@@ -605,7 +602,7 @@ def test_a_package_goes_with_all_that_its_sequence_wrote_into_it(store, root):
     (directory / "__pycache__").chmod(0o500)
     directory.chmod(0o500)
     store.remove("id-1")
-    assert contents(root) == {"packages": [], "incoming": [], "staging": []}
+    assert contents(root) == {"packages": [], "staging": []}
 
 
 def test_what_a_sequence_does_to_its_manifest_is_nothing_to_the_hub(root):
@@ -620,6 +617,7 @@ def test_what_a_sequence_does_to_its_manifest_is_nothing_to_the_hub(root):
 def test_what_a_crash_left_is_cleared_away(root):
     with FolderStore(root, LIMITS) as store:
         kept = add(store, package(), "id-1")
+    (root / "incoming").mkdir()  # an older hub received archives there
     (root / "incoming" / "half").write_bytes(b"half")
     (root / "staging" / "half" / "node_modules").mkdir(parents=True)
     (root / "staging" / "half" / "node_modules" / "file").touch(0o400)
@@ -629,7 +627,8 @@ def test_what_a_crash_left_is_cleared_away(root):
     (root / "packages" / "a link").symlink_to(root)
     with FolderStore(root, LIMITS) as store:
         assert store.all() == [kept]
-        assert contents(root) == {"packages": [kept.sha256], "incoming": [], "staging": []}
+        assert contents(root) == {"packages": [kept.sha256], "staging": []}
+        assert not (root / "incoming").exists()
 
 
 @pytest.mark.parametrize("while_running", [True, False])
@@ -683,10 +682,10 @@ def test_a_folder_of_a_newer_hub_is_refused_and_left_as_it_is(root):
         kept = add(store, package(), "id-1")
     change(root, "PRAGMA user_version = 7")
     (root / "staging" / "kept").touch()
-    with pytest.raises(DataFolderTooNew, match=f"{root}: .*schema 7, this hub knows 3"):
+    with pytest.raises(DataFolderTooNew, match=f"{root}: .*schema 7, this hub knows 4"):
         FolderStore(root, LIMITS).open()
     assert (root / "staging" / "kept").exists()
-    change(root, "PRAGMA user_version = 3")
+    change(root, "PRAGMA user_version = 4")
     with FolderStore(root, LIMITS) as store:  # the refused one holds no lock
         assert store.all() == [kept]
 
@@ -723,12 +722,20 @@ def test_a_full_database_is_a_full_disk_and_changes_nothing(store, root):
 # One hub at a time.
 
 HOLD = """
-import sys
+import io, os, sys, tarfile, time
 from pathlib import Path
 from hub_lite.adapters.folder_store import FolderStore
 from hub_lite.packages import PackageLimits
-with FolderStore(Path(sys.argv[1]), PackageLimits()) as store, store.receive() as upload:
-    upload.write(b"half an archive")
+root = Path(sys.argv[1])
+packed = io.BytesIO()
+with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+    member = tarfile.TarInfo("large")
+    member.size = 300_000
+    tar.addfile(member, io.BytesIO(os.urandom(300_000)))
+with FolderStore(root, PackageLimits()) as store, store.receive() as upload:
+    upload.write(packed.getvalue()[:200_000])
+    while not list((root / "staging").glob("*/large")):
+        time.sleep(0.01)
     print("open", flush=True)
     sys.stdin.read()
 """
@@ -766,9 +773,9 @@ def test_a_killed_hub_leaves_its_folder_to_the_next(root):
     with other_hub(root) as process:
         process.send_signal(signal.SIGKILL)
         process.wait(10)
-        assert len(contents(root)["incoming"]) == 1
+        assert len(contents(root)["staging"]) == 1
         with FolderStore(root, LIMITS) as store:
-            assert contents(root)["incoming"] == []
+            assert contents(root)["staging"] == []
             with pytest.raises(DataFolderInUse, match=f"process {os.getpid()} "):
                 FolderStore(root, LIMITS).open()
             assert add(store, package(), "id-1").id == "id-1"
@@ -818,7 +825,7 @@ def test_the_same_package_added_by_many_threads_at_once_is_kept_once(store, root
         sequences = list(pool.map(add_one, range(threads)))
     assert {sequence.directory for sequence in sequences} == {root / "packages" / sha(archive)}
     assert sorted(sequence.id for sequence in store.all()) == [f"id-{number}" for number in range(threads)]
-    assert contents(root) == {"packages": [sha(archive)], "incoming": [], "staging": []}
+    assert contents(root) == {"packages": [sha(archive)], "staging": []}
 
 
 def test_one_id_added_by_many_threads_at_once_is_given_once(store, root):
@@ -837,7 +844,7 @@ def test_one_id_added_by_many_threads_at_once_is_given_once(store, root):
 
     with ThreadPoolExecutor(threads) as pool:
         assert sum(pool.map(add_one, range(threads))) == 1
-    assert contents(root) == {"packages": [store.get("id-1").sha256], "incoming": [], "staging": []}
+    assert contents(root) == {"packages": [store.get("id-1").sha256], "staging": []}
 
 
 def test_adding_and_removing_by_many_threads_never_loses_a_package_in_use(store, root):
@@ -856,4 +863,4 @@ def test_adding_and_removing_by_many_threads_never_loses_a_package_in_use(store,
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(churn, range(4)))
     assert store.all() == []
-    assert contents(root) == {"packages": [], "incoming": [], "staging": []}
+    assert contents(root) == {"packages": [], "staging": []}

@@ -1,6 +1,7 @@
-"""Endpoints of Sequences: upload, replace, look, start, delete."""
+"""Endpoints of Sequences: upload, replace, go back to a version, look, start, delete."""
 
 import asyncio
+import dataclasses
 import json
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hub_lite.hub import Hub
 from hub_lite.instances import StartPayload
 from hub_lite.ports import LeftOver
-from tests.hub_lite.fakes import FakeProcess, stored_sequence, until
+from tests.hub_lite.fakes import DEADLINE, FakeProcess, stored_sequence, until
 
 from .conftest import ONE, Api
 
@@ -58,6 +59,41 @@ async def test_a_bad_package_is_said_to_be_bad(api: Api) -> None:
     assert (answer.status, answer.error) == (422, "this is no package")
     assert api.store.uploads[0].left
     assert len((await api.ask("GET", "/sequences")).json) == 1
+
+
+@pytest.mark.parametrize("settings_of_hub", [{"upload_timeout": 0.2}])
+@pytest.mark.parametrize("target", ["POST /api/v1/sequence", f"PUT /api/v1/sequence/{ONE}"])
+@pytest.mark.parametrize("content_type", ["application/octet-stream", "multipart/form-data; boundary=b"])
+async def test_a_package_that_does_not_arrive_in_time_is_refused_however_its_bytes_trickle(
+    api: Api, target: str, content_type: str
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    head = f"{target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: 100000\r\n\r\n"
+    writer.write(head.encode() + b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n')
+
+    async def trickle() -> None:
+        while True:
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+
+    sender = asyncio.create_task(trickle())
+    try:
+        answer = await asyncio.wait_for(reader.readuntil(b"send it again"), DEADLINE)
+    finally:
+        sender.cancel()
+        writer.transport.abort()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert (
+        b"has not arrived within 0.2 s (setting timings.uploadTimeout), and nothing of it is kept" in answer
+    )
+    assert api.store.uploads[0].left
+    assert [one.sha256 for one in api.store.sequences.values()] == ["0" * 64]
+    assert (await api.ask("POST", "/sequence", b"good")).status == 200, "others are taken as before"
+
+
+@pytest.mark.parametrize("settings_of_hub", [{"upload_timeout": 0.0}])
+async def test_without_a_limit_a_package_may_take_its_time(api: Api) -> None:
+    assert (await api.ask("POST", "/sequence", b"good")).status == 200
 
 
 async def test_an_upload_whose_client_goes_away_is_let_go(api: Api) -> None:
@@ -277,6 +313,96 @@ async def test_of_two_replacements_at_once_the_one_that_is_shown_is_the_one_that
     shown = (await api.ask("GET", f"/sequence/{ONE}")).json["config"]["name"]
     assert shown == api.store.sequences[ONE].manifest.name
     assert sorted(api.store.unused) == sorted(["0" * 64, *(name for name in names if name != shown)])
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+VERSIONS, ROLLBACK = f"/sequence/{ONE}/versions", f"/sequence/{ONE}/rollback"
+
+
+async def test_versions_are_listed_and_one_of_them_is_given_back(api: Api) -> None:
+    signed = dataclasses.replace(api.store.sequences[ONE], app_config={"k": 1}, signer="us", created=1.5)
+    api.store.history[ONE] = [signed]
+    assert (
+        await api.ask(
+            "PUT", f"/sequence/{ONE}", form(("file", b"new"), ("appConfig", b"{}")), Content_Type=FORM
+        )
+    ).status == 200
+    answer = await api.ask("GET", VERSIONS)
+    assert answer.status == 200
+    first = {
+        "sha256": "0" * 64, "size": 123, "created": "1970-01-01T00:00:01.500Z", "config": {"name": "fake"},
+        "appConfig": {"k": 1}, "signer": "us",
+    }  # fmt: skip
+    second = {
+        "sha256": "new", "size": 123, "created": "1970-01-01T00:00:00.000Z", "config": {"name": "new"},
+    }  # fmt: skip
+    assert answer.json == [
+        {"version": 2, "current": True, **second},
+        {"version": 1, "current": False, **first},
+    ]
+    back = await api.ask("POST", ROLLBACK)
+    assert (back.status, back.json) == (200, {"id": ONE, "version": 3, "sha256": "0" * 64})
+    shown = (await api.ask("GET", f"/sequence/{ONE}")).json
+    assert (shown["config"]["name"], shown["appConfig"]) == ("fake", {"k": 1})
+    assert [one["current"] for one in (await api.ask("GET", "/sequence/fake/versions")).json] == [
+        True,
+        False,
+        False,
+    ]
+    by_number = await api.ask("POST", "/sequence/fake/rollback", {"version": 2})
+    assert (by_number.status, by_number.json["sha256"]) == (200, "new")
+    assert (await api.ask("GET", VERSIONS, Accept="text/plain")).status == 415
+
+
+async def test_packages_that_nothing_uses_after_a_change_are_removed_unless_an_instance_runs_them(
+    api: Api,
+) -> None:
+    await api.start()
+    api.store.needless = ["0" * 64, "ancient"]
+    assert (await api.ask("PUT", f"/sequence/{ONE}", b"new")).status == 200
+    assert api.store.unused == ["ancient"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        (f"/sequence/{NOBODY}/rollback", None, 404, f"Sequence {NOBODY} not found"),
+        (ROLLBACK, {"version": 9}, 404, "no version 9"),
+        (ROLLBACK, {"version": 1}, 409, "not to 1"),
+        (ROLLBACK, {"version": None}, 409, "not to 0"),
+        (ROLLBACK, {"version": 0}, 400, "version must be a whole number above 0, not '0'"),
+        (ROLLBACK, {"version": True}, 400, "version must be a whole number above 0, not 'True'"),
+        (ROLLBACK, {"version": 1.0}, 400, "version must be a whole number above 0, not '1.0'"),
+        (ROLLBACK, {"version": "1"}, 400, "version must be a whole number above 0, not '1'"),
+        (ROLLBACK, [1], 400, "the body must be a JSON object, not '[1]'"),
+    ],
+    ids=["nobody", "unknown", "present", "alone", "zero", "bool", "float", "text", "array"],
+)
+async def test_what_cannot_be_gone_back_to_is_said(
+    api: Api, path: str, body: Any, status: int, said: str
+) -> None:
+    answer = await api.ask("POST", path, body)
+    assert (answer.status, answer.error) == (status, said)
+    assert len(api.store.history[ONE]) == 1
+
+
+async def test_versions_of_nobody_are_not_found(api: Api) -> None:
+    answer = await api.ask("GET", f"/sequence/{NOBODY}/versions")
+    assert (answer.status, answer.error) == (404, f"Sequence {NOBODY} not found")
+
+
+async def test_a_sequence_that_is_deleted_while_it_goes_back_is_gone(api: Api) -> None:
+    await api.ask("PUT", f"/sequence/{ONE}", b"new")
+    api.store.replaced.clear()
+    api.store.may_answer.clear()
+    going = asyncio.create_task(api.ask("POST", ROLLBACK))
+    await until(api.store.replaced.is_set)
+    assert (await api.ask("DELETE", f"/sequence/{ONE}")).status == 200
+    api.store.may_answer.set()
+    answer = await going
+    assert (answer.status, answer.error) == (404, f"Sequence with id: {ONE} not found")
+    assert (await api.ask("GET", "/sequences")).json == []
 
 
 # --- look -------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The archive: its bytes, what it does when a file or the output fails, and what it leaves behind."""
+"""The archive: its bytes, its list of hashes, what it does when a file or the output fails, and what it leaves behind."""
 
 import errno
 import gzip
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from sequence_sdk.pack.archive import output_id, write_file, write_stream
 from sequence_sdk.pack.errors import FileChanged, FileUnreadable, OutputNotWritable
 from sequence_sdk.pack.files import PackedFile, select_files
+from sequence_sdk.pack.sums import SIGNATURE_NAME, SUMS_NAME
 
 
 def file(path: Path, content: bytes = b"content") -> PackedFile:
@@ -80,11 +81,12 @@ def test_what_is_packed_comes_out_of_the_archive(tree, turns):
             entries.append(PackedFile(name, path, len(content)))
         archive = packed(*entries, PackedFile("empty ąę", Path(folder), is_folder=True))
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-        *files, empty = tar.getmembers()
+        *files, empty, sums = tar.getmembers()
         assert {member.name: tar.extractfile(member).read() for member in files} == tree
         assert [member.mode for member in files] == [
             0o755 if (at + turns) % 2 else 0o644 for at in range(len(tree))
         ]
+    assert (sums.name, sums.mode) == (SUMS_NAME, 0o644)
     assert empty.isdir()
     assert (empty.name, empty.mode, empty.size) == ("empty ąę", 0o755, 0)
 
@@ -93,8 +95,11 @@ def test_the_archive_says_nothing_of_who_packed_it_when(tmp_path):
     archive = packed(file(tmp_path / "a"))
     assert archive[:10] == b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        (member,) = tar.getmembers()
-    assert (member.uid, member.gid, member.uname, member.gname, member.mtime) == (0, 0, "", "", 315532800)
+        members = tar.getmembers()
+    assert len(members) == 2
+    assert {(one.uid, one.gid, one.uname, one.gname, one.mtime) for one in members} == {
+        (0, 0, "", "", 315532800)
+    }
 
 
 def test_the_bytes_are_known(tmp_path):
@@ -102,7 +107,7 @@ def test_the_bytes_are_known(tmp_path):
     tar = gzip.decompress(packed(file(tmp_path / "a", b"x"), PackedFile("b", tmp_path, is_folder=True)))
     assert len(tar) == 10240
     assert (
-        hashlib.sha256(tar).hexdigest() == "0581c50c1f0180cd9a3b77aa214a7b24fb33ed2cbd9a2bb5f3cef427071b2556"
+        hashlib.sha256(tar).hexdigest() == "828281ed44af2fd39332500e9b85ae702a24b563bebf65248c3390fa66c8fc30"
     )
 
 
@@ -114,6 +119,60 @@ def test_the_facts_are_those_of_the_bytes(tmp_path):
     assert facts.unpacked_bytes == 700
 
 
+def unpacked(archive: bytes, folder: Path) -> Path:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs coreutils")
+def test_sha256sum_checks_what_comes_out_of_the_archive(tmp_path):
+    names = ["package.json", "a b/ą.txt", "back\\slash", "two\nlines", "re\rturn", "*", "-", " x ", "big"]
+    (tmp_path / "x").write_bytes(b"x")
+    (tmp_path / "big").write_bytes(os.urandom(600_000))
+    entries = [
+        PackedFile(name, path, path.stat().st_size)
+        for name in names
+        for path in [tmp_path / ("big" if name == "big" else "x")]
+    ]
+    folder = unpacked(packed(*entries, PackedFile("e", tmp_path, is_folder=True)), tmp_path / "it")
+    check = ["sha256sum", "--check", "--strict", "--quiet", SUMS_NAME]
+    ran = subprocess.run(check, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
+    assert (folder / SUMS_NAME).read_bytes().count(b"\n") == len(names)
+    (folder / "two\nlines").write_bytes(b"y")
+    ran = subprocess.run(check, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stdout.startswith(b"\\two\\nlines: FAILED")
+
+
+def test_the_last_entries_are_the_hashes_and_what_the_seal_makes_of_them(tmp_path):
+    entries = [file(tmp_path / "b", b"1"), file(tmp_path / "a", b"22")]
+    stream, sealed = io.BytesIO(), []
+    facts = write_stream(stream, entries, seal=lambda sums: sealed.append(sums) or b"by me\n")
+    (sums,) = sealed
+    expected = [(hashlib.sha256(content).hexdigest(), name) for name, content in (("a", b"22"), ("b", b"1"))]
+    assert sums.decode() == "".join(f"{digest}  {name}\n" for digest, name in expected)
+    with tarfile.open(fileobj=io.BytesIO(stream.getvalue())) as tar:
+        assert tar.getnames() == ["b", "a", SUMS_NAME, SIGNATURE_NAME]
+        assert tar.extractfile(SUMS_NAME).read() == sums
+        assert tar.extractfile(SIGNATURE_NAME).read() == b"by me\n"
+        assert tar.getmember(SIGNATURE_NAME).mode == 0o644
+    assert facts.unpacked_bytes == 3
+    write_file(tmp_path / "x.tar.gz", entries, seal=lambda _: b"by me\n")
+    assert (tmp_path / "x.tar.gz").read_bytes() == stream.getvalue()
+
+
+def test_a_seal_that_fails_leaves_no_archive(tmp_path):
+    def fails(_sums: bytes) -> bytes:
+        raise RuntimeError("the key is gone")
+
+    entry = file(tmp_path / "a")
+    with pytest.raises(RuntimeError, match="the key is gone"):
+        write_file(tmp_path / "x.tar.gz", [entry], seal=fails)
+    assert listing(tmp_path) == ["a"]
+
+
 def test_tar_and_gzip_read_the_archive(tmp_path):
     long = PackedFile("d/" * 80 + "zażółć.py", file(tmp_path / "x").path, 7)
     archive = packed(file(tmp_path / "package.json"), long)
@@ -121,7 +180,7 @@ def test_tar_and_gzip_read_the_archive(tmp_path):
     ran = subprocess.run(
         ["tar", "tzf", "-", "--quoting-style=literal"], input=archive, capture_output=True, check=True
     )
-    assert ran.stdout.decode().splitlines() == ["package.json", "d/" * 80 + "zażółć.py"]
+    assert ran.stdout.decode().splitlines() == ["package.json", "d/" * 80 + "zażółć.py", SUMS_NAME]
     assert ran.stderr == b""
 
 
@@ -389,7 +448,9 @@ def test_content_that_is_given_goes_in_instead_of_what_the_file_holds(tmp_path):
         assert [(member.name, member.size, member.mode) for member in tar] == [
             ("a", 5, 0o644),
             ("b", 1, 0o644),
+            (SUMS_NAME, 2 * 68, 0o644),
         ]
+        assert hashlib.sha256(b"other").hexdigest().encode() in tar.extractfile(SUMS_NAME).read()
         assert tar.extractfile("a").read() == b"other"
     assert told == [("a", 5, 6), ("b", 6, 6)]
     assert facts.unpacked_bytes == 6
