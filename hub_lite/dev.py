@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import watchfiles
 
-from sequence_sdk.pack import PackError, PackResult, pack
+from sequence_sdk.pack import KeptDependencies, PackError, PackResult, pack
 from sequence_sdk.pack.errors import FileChanged, FileUnreadable, FolderNotFound, ManifestNotFound, NotAFolder
 from sequence_sdk.pack.ignore import (
     DEPENDENCY_FOLDERS,
@@ -75,6 +75,7 @@ class Development:
         self._package = work / f"{options.target.absolute().name}.tar.gz"
         self._interrupts = interrupts
         self._notes = Notes()
+        self._dependencies = KeptDependencies(self._notes.plain)
         self._saves = Saves()
         self._feed = Feed(options)
         self._sequence = ""
@@ -98,6 +99,7 @@ class Development:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._dependencies.close()
 
     async def remove(self) -> None:
         """Remove the Sequence and its Instances from the hub."""
@@ -184,10 +186,14 @@ class Development:
     async def _pack(self) -> PackResult:
         for _ in range(_RACES):
             try:
-                return await asyncio.to_thread(pack, self._folder, self._package, describe=False)
+                return await asyncio.to_thread(self._pack_once)
             except (FileChanged, FileUnreadable):  # an editor is at it
                 await asyncio.sleep(_RACE_WAIT)
-        return await asyncio.to_thread(pack, self._folder, self._package, describe=False)
+        return await asyncio.to_thread(self._pack_once)
+
+    def _pack_once(self) -> PackResult:
+        bare = not self._options.hub  # our own hub needs no more
+        return pack(self._folder, self._package, dependencies=self._dependencies, describe=False, bare=bare)
 
     async def _upload(self, packed: PackResult) -> None:
         self._sequence = await self._client.upload(self._package, replace=self._sequence or None)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.protocol.log_record import Level, LogRecord, decode_log
-from sequence_sdk.pack import pack
+from sequence_sdk.pack import pack, progress_line
 
 from .app import serve
 from .client import ClientError, HubClient, HubRefused
@@ -108,7 +108,7 @@ class Interrupts:
 
 async def _run(options: RunOptions, interrupts: Interrupts) -> int:
     async with AsyncExitStack() as stack:
-        package = await _package(options.target, stack)
+        package = await _package(options, stack)
         client = await stack.enter_async_context(hub_for(options))
         with _upload_progress(package) as progress:
             sequence_id = await client.upload(package, progress=progress)
@@ -142,12 +142,15 @@ def _say_failed(reason: str, code: int) -> None:
     print(f"hub-lite: {reason} (exit code {code})", file=sys.stderr)
 
 
-async def _package(target: Path, stack: AsyncExitStack) -> Path:
+async def _package(options: RunOptions, stack: AsyncExitStack) -> Path:
+    target = options.target
     if not target.is_dir():
         return target
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hub-lite-run-")))
     package = folder / f"{target.absolute().name}.tar.gz"
-    await asyncio.to_thread(pack, target, package, describe=False)
+    bare = not options.hub  # our own hub needs no more
+    with progress_line(quiet=False) as line:
+        await asyncio.to_thread(pack, target, package, describe=False, bare=bare, progress=line)
     return package
 
 
@@ -166,8 +169,7 @@ async def hub_for(options: RunOptions) -> AsyncIterator[HubClient]:
 
 def own_settings(options: RunOptions, folder: Path) -> Settings:
     """Return what a hub of its own is told, whose files are in ``folder``; the Node runner of other hubs here is for it too."""
-    node_runner = default_data_dir() / "node" / "node_modules" / "@scramjet" / "runner"
-    settings = Settings(port=0, data_dir=folder, node_runner=node_runner)
+    settings = Settings(port=0, data_dir=folder, node_home=default_data_dir() / "node")
     if options.debug is None:
         return settings
     variables = {

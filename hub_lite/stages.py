@@ -274,7 +274,8 @@ class RemoteRunning:
         folder = self._order.subject.folder(self._order.scratch)
         with tempfile.TemporaryDirectory(prefix="hub-lite-stage-") as place:
             package = Path(place, "package.tar.gz")
-            await asyncio.to_thread(pack, folder, package, describe=False)
+            # what it imports is where the tests run, and so where their runners do
+            await asyncio.to_thread(pack, folder, package, dependencies=False, describe=False, bare=True)
             self._sequence = await self._door.upload(package)
         starting = asyncio.create_task(self._door.start(self._sequence, self._id, self._order))
         opened = asyncio.Event()

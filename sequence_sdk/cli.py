@@ -2,16 +2,31 @@
 
 import json
 import os
+import sys
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from .pack import Checked, PackError, PackResult, check, pack
+from .pack import (
+    Checked,
+    PackError,
+    PackResult,
+    ProgressLine,
+    Target,
+    check,
+    pack,
+    progress_line,
+    read_key,
+)
+from .pack.archive import Seal
 from .pack.errors import shown
+from .pack.ignore import OWN_FOLDER
 from .pack.report import checked_json, explained, packed_json
+from .pack.signing import PASSPHRASE_VARIABLE
 
 _PROGRAM: Final = "scramjet-pack"
 _STDOUT: Final = 1
@@ -23,7 +38,12 @@ class _Options:
     """What the command line says beside the place."""
 
     output: str | None
+    python: str | None
+    platform: str | None
+    no_deps: bool
     no_schema: bool
+    no_original: bool
+    sign: Path | None
     check: bool
     allow_secrets: bool
     explain: bool
@@ -35,6 +55,24 @@ class _Options:
 @click.argument("source", metavar="DIR|FILE.py", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", metavar="FILE", help="Where the package goes; - is standard output. [DIR.tar.gz]"
+)
+@click.option(
+    "--python", metavar="VERSION", help="The Python that dependencies are for, such as 3.12. [this one]"
+)
+@click.option(
+    "--platform",
+    metavar="NAME",
+    help="The machine that they are for, such as linux-aarch64, or a tag of wheels. [this one]",
+)
+@click.option("--no-deps", is_flag=True, help="Bring no dependencies; the Python of the hub must have them.")
+@click.option(
+    "--sign",
+    metavar="KEY",
+    type=click.Path(path_type=Path),
+    help="Sign the package with a private Ed25519 key, as ssh-keygen or openssl makes it.",
+)
+@click.option(
+    "--no-original", is_flag=True, help="Leave out what the original Python runner needs to run @sequence."
 )
 @click.option(
     "--no-schema", is_flag=True, help="Do not import the Sequence to describe what it takes and gives."
@@ -57,8 +95,9 @@ class _Options:
 def main(context: click.Context, /, source: Path, **options: Any) -> None:
     """Pack a Sequence for a hub to run: a folder, or a single Python file.
 
-    A folder has a package.json, or a pyproject.toml of which one is made. The path of the package goes to standard output,
-    what is in it to standard error. Caches, virtual environments and the folders of version control stay out, and what a
+    A folder has a package.json, or a pyproject.toml of which one is made. What requirements.txt, pyproject.toml or a lock file
+    name goes into __pypackages__, by way of uv or pip. The path of the package goes to standard output, what is in it to
+    standard error. Caches, virtual environments and the folders of version control stay out, and what a
     .siignore or, without one, .gitignore files name. A Python Sequence marked @sequence is imported for the JSON Schemas of
     what it takes and gives, which go into the packed package.json.
     """
@@ -81,7 +120,9 @@ def main(context: click.Context, /, source: Path, **options: Any) -> None:
 
 def _pack(source: Path, options: _Options) -> bool:
     try:
-        result = _pack_to(source, options.output, describe=not options.no_schema)
+        seal = None if options.sign is None else read_key(options.sign, _passphrase).seal
+        with progress_line(quiet=options.quiet or options.as_json) as line:
+            result = _pack_to(source, options, seal, line)
     except PackError as error:
         if options.as_json:
             _print_json(checked_json(Checked((str(error),), ())))
@@ -105,7 +146,18 @@ def _pack(source: Path, options: _Options) -> bool:
 
 
 def _check(source: Path, options: _Options) -> bool:
-    checked = check(source, allow_secrets=options.allow_secrets)
+    try:
+        target = Target(options.python, options.platform)
+        with progress_line(quiet=options.quiet or options.as_json) as line:
+            checked = check(
+                source,
+                target=target,
+                dependencies=not options.no_deps,
+                allow_secrets=options.allow_secrets,
+                tell=line.phase,
+            )
+    except PackError as unusable:
+        checked = Checked((str(unusable),), ())
     if options.as_json:
         _print_json(checked_json(checked))
         return not checked.errors
@@ -127,26 +179,42 @@ def _print_json(obj: dict[str, Any]) -> None:
     click.echo(json.dumps(obj, ensure_ascii=False, indent=2))
 
 
-def _pack_to(source: Path, output: str | None, *, describe: bool) -> PackResult:
-    if output is None:
-        return pack(source, describe=describe)
-    if output != "-":
-        return pack(source, Path(output), describe=describe)
+def _passphrase() -> str | None:
+    return os.environ.get(PASSPHRASE_VARIABLE) or (
+        click.prompt("Passphrase of the key", hide_input=True, err=True) if sys.stdin.isatty() else None
+    )
+
+
+def _pack_to(source: Path, options: _Options, seal: Seal | None, line: ProgressLine) -> PackResult:
+    pack_to = partial(
+        pack,
+        source,
+        target=Target(options.python, options.platform),
+        dependencies=not options.no_deps,
+        describe=not options.no_schema,
+        original=not options.no_original,
+        seal=seal,
+        progress=line,
+    )
+    if options.output is None:
+        return pack_to()
+    if options.output != "-":
+        return pack_to(Path(options.output))
     if os.isatty(_STDOUT):
         raise click.UsageError(
             "a package is no text for a terminal; redirect standard output, or name a file with -o"
         )
     # Unbuffered: bytes held back would be written at exit, which blocks or fails when the reader is gone.
     with FileIO(_STDOUT, "wb", closefd=False) as stdout:
-        return pack(source, stdout, describe=describe)
+        return pack_to(stdout)
 
 
 def _summary(result: PackResult) -> str:
     name = "standard output" if result.path is None else shown(result.path)
-    files = _count(len(result.files))
+    files = _count(sum(not name.startswith(f"{OWN_FOLDER}/") for name in result.files))
     sizes = f"{_size(result.unpacked_bytes)} packed into {_size(result.packed_bytes)}"
     left_out = f", {len(result.left_out)} left out" if result.left_out else ""
-    return f"{name}: {files}{left_out}, {sizes}, sha256 {result.sha256}"
+    return f"{name}: {files} and {OWN_FOLDER}{left_out}, {sizes}, sha256 {result.sha256}"
 
 
 def _count(files: int) -> str:

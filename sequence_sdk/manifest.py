@@ -69,7 +69,9 @@ class ManifestFieldError(ManifestError):
 class Manifest:
     """What a package says about itself. A field that the manifest leaves out, or sets to null, is empty.
 
-    ``main`` is relative to the root of the package, with ``/`` between its parts and no ``.`` or ``..`` in it.
+    ``main`` is the author's file: ``scramjet.main`` where a package has an entry for the original Python runner too, which
+    ``original_entry`` names then. Both are relative to the root of the package, with ``/`` between their parts and no ``.``
+    or ``..`` in them.
     """
 
     main: str
@@ -83,6 +85,7 @@ class Manifest:
     args: tuple[Any, ...] = ()
     ports: tuple[str, ...] = ()
     schema: Mapping[str, Any] = field(default_factory=dict)
+    original_entry: str = ""
 
     @classmethod
     def from_mapping(cls, obj: object) -> Self:
@@ -93,8 +96,10 @@ class Manifest:
         """
         if not isinstance(obj, Mapping):
             raise ManifestUnreadable(f"it must hold one JSON object, but it holds {_show(obj)}")
+        main = _main(obj)
+        own_main = _own_main(obj)
         return cls(
-            main=_main(obj),
+            main=own_main or main,
             name=_text(obj, "name"),
             version=_text(obj, "version"),
             engines=_engines(obj),
@@ -105,6 +110,7 @@ class Manifest:
             args=_args(obj),
             ports=_ports(obj),
             schema=_schema(obj),
+            original_entry=main if own_main else "",
         )
 
     @property
@@ -175,12 +181,23 @@ def _main(obj: Mapping[str, Any]) -> str:
         found = "null" if "main" in obj else "missing"
         hint = 'name the file that starts the Sequence, such as "main": "main.py"'
         raise ManifestFieldError("main", found, "a string", hint)
-    main = _text(obj, "main")
-    if not main:
-        raise ManifestFieldError("main", _show(main), "the path of a file")
-    path = PurePosixPath(main)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in main:
-        raise ManifestFieldError("main", _show(main), "the path of a file inside the package, without ..")
+    return _path(_text(obj, "main"), "main")
+
+
+def _own_main(obj: Mapping[str, Any]) -> str:
+    """Return the author's file of a package whose ``main`` is the entry for the original Python runner; empty in others."""
+    scramjet = _object(obj, "scramjet")
+    if scramjet.get("main") is None:
+        return ""
+    return _path(_text(scramjet, "main", "scramjet.main"), "scramjet.main")
+
+
+def _path(text: str, key: str) -> str:
+    if not text:
+        raise ManifestFieldError(key, _show(text), "the path of a file")
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in text:
+        raise ManifestFieldError(key, _show(text), "the path of a file inside the package, without ..")
     return str(path)
 
 

@@ -53,7 +53,7 @@ class Runners:
         """Return what the settings of a hub say."""
         return cls(
             node=settings.node_runner,
-            node_home=settings.data_dir / "node",
+            node_home=settings.node_home or settings.data_dir / "node",
             python=settings.python_runner,
             python_interpreter=settings.python_interpreter,
             python_for=settings.python_for,
@@ -87,20 +87,23 @@ class Runners:
                 )
             case "js":
                 return self._node(environment)
+            case "unknown" if (launch.sequence.directory / f"{manifest.main}.js").is_file():
+                return self._node(environment)  # Node lets ``main`` leave out the suffix
             case _:
                 raise BadRequest(_no_runner(manifest))
 
     def _node(self, environment: Mapping[str, str]) -> Command:
-        entry = self._node_entry()
         program = _program("node", environment)
+        entry = self._node_entry(has_node=program is not None)
         if program is None:
             raise BadRequest(
-                "Node Sequences need Node.js, and there is no `node` on the PATH of this hub: install it"
+                "Node Sequences need Node.js, and there is no `node` on the PATH of this hub: install Node.js "
+                "(https://nodejs.org, or the package `nodejs` of your system)"
             )
         # the Node runner puts what comes over its link in front of its real stdin, which must not have ended by then
         return Command((program, str(entry)), environment, open_stdin=True)
 
-    def _node_entry(self) -> Path:
+    def _node_entry(self, *, has_node: bool = True) -> Path:
         if self.node is not None:
             return _entry(self.node, _NODE_ENTRY, "runners.node", NODE_PACKAGE)
         if self.node_home is None:
@@ -109,10 +112,15 @@ class Runners:
             )
         entry = self.node_home.absolute() / "node_modules" / NODE_PACKAGE / _NODE_ENTRY
         if not entry.is_file():
+            command = f"hub-lite setup node --data-dir {shlex.quote(str(self.node_home.absolute().parent))}"
             raise BadRequest(
-                "no runner for Node Sequences is installed on this hub: run `hub-lite setup node --data-dir "
-                f"{shlex.quote(str(self.node_home.absolute().parent))}`, or name an installed {NODE_PACKAGE} in the setting "
-                "runners.node"
+                f"no runner for Node Sequences is installed on this hub: run `{command}`"
+                + (
+                    f", or name an installed {NODE_PACKAGE} in the setting runners.node"
+                    if has_node
+                    else " when you have installed Node.js (https://nodejs.org, or the package `nodejs` of your system), "
+                    "for there is no `node` on the PATH of this hub either"
+                )
             )
         return entry
 
@@ -138,6 +146,9 @@ class Runners:
         found = os.pathsep.join(str(part) for part in path if part)
         if "PYTHONPATH" not in self.environment:
             environment = {**environment, "PYTHONPATH": found}
+        started = launch.sequence.manifest.original_entry
+        if started and "SEQUENCE_PATH" not in self.environment:
+            environment = {**environment, "SEQUENCE_PATH": str(launch.sequence.directory / started)}
         return Command((program, str(entry)), environment, early_log=True)
 
 

@@ -33,12 +33,17 @@ _MAX_SHOWN: Final = 300  # characters of an error that the summary repeats
 
 
 def describe(
-    directory: Path, manifest: Manifest, selection: Selection, *, timeout: float = TIMEOUT
+    directory: Path,
+    manifest: Manifest,
+    selection: Selection,
+    dependencies: Path | None = None,
+    *,
+    timeout: float = TIMEOUT,
 ) -> tuple[Manifest, Selection, str]:
     """Return the manifest and the files with the JSON Schemas of the Sequence in them, and why there are none.
 
     They stay as they are if the Sequence is not marked ``@sequence``, if the author wrote the schemas, or if its import fails,
-    which the third value tells then.
+    which the third value tells then. ``dependencies`` is a folder of what it imports, beside the one of the package.
 
     Raises:
         FileUnreadable: a file cannot be read.
@@ -47,7 +52,7 @@ def describe(
         return manifest, selection, ""
     if not any(_names_the_sdk(entry, manifest.main) for entry in selection.entries):
         return manifest, selection, ""
-    schema, problem = ask(directory / manifest.main, directory, timeout)
+    schema, problem = ask(directory / manifest.main, directory, timeout, dependencies)
     if not schema:
         return manifest, selection, problem
     old = next(entry for entry in selection.entries if entry.name == MANIFEST_NAME)
@@ -74,14 +79,17 @@ def _names_the_sdk(entry: PackedFile, main: str) -> bool:
     return is_python and not entry.is_folder and _SDK in read(entry.path)
 
 
-def ask(entry: Path, root: Path, timeout: float = TIMEOUT) -> tuple[dict[str, Any] | None, str]:
+def ask(
+    entry: Path, root: Path, timeout: float = TIMEOUT, dependencies: Path | None = None
+) -> tuple[dict[str, Any] | None, str]:
     """Return the schemas that the Sequence of a file has, or None and why there are none; both empty for a classic one."""
     entry, root = entry.absolute(), root.absolute()
+    more = () if dependencies is None else (dependencies.absolute(),)
     with tempfile.TemporaryDirectory(prefix="scramjet-pack-") as folder:
         answer, errors = Path(folder, "answer"), Path(folder, "errors")
         with errors.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _CODE, entry, root, answer],
+                [sys.executable, "-P", "-c", _CODE, entry, root, answer, *more],
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
@@ -118,13 +126,14 @@ def main(arguments: list[str] | None = None, leave: Callable[[int], object] = os
     """Import the Sequence and write what it takes and gives to a file, then leave, whatever its threads do.
 
     Args:
-        arguments: the entry file, the folder of the package, and the file for the answer; those of the process by default.
+        arguments: the entry file, the folder of the package, the file for the answer, and folders of dependencies; those of the
+            process by default.
         leave: ends the process.
     """
-    entry, root, answer = map(Path, sys.argv[1:] if arguments is None else arguments)
+    entry, root, answer, *dependencies = map(Path, sys.argv[1:] if arguments is None else arguments)
     result: dict[str, Any] = {"schema": None, "problem": ""}
     try:
-        result["schema"] = schema_of(entry, root)
+        result["schema"] = schema_of(entry, root, *dependencies)
         text = json.dumps(result)
     except BaseException as error:  # noqa: BLE001 - the author's module may raise anything, SystemExit too
         text = json.dumps({"schema": None, "problem": _sentence(error)})
@@ -134,14 +143,14 @@ def main(arguments: list[str] | None = None, leave: Callable[[int], object] = os
     leave(0)
 
 
-def schema_of(entry: Path, root: Path) -> dict[str, Any] | None:
+def schema_of(entry: Path, root: Path, *dependencies: Path) -> dict[str, Any] | None:
     """Import an entry file as a runner does, and return the JSON Schemas of its Sequence, or None for a classic one.
 
     Raises:
         SequenceError: its type hints cannot be described, or it does not take what it would get.
         BaseException: what the author's module raises.
     """
-    folders = [entry.parent, entry.parent / "__pypackages__", root, root / "__pypackages__"]
+    folders = [entry.parent, entry.parent / "__pypackages__", root, root / "__pypackages__", *dependencies]
     wanted = list(dict.fromkeys(str(folder) for folder in folders if folder.is_dir()))
     sys.path[:] = wanted + [folder for folder in sys.path if folder not in wanted]
     sys.argv = [str(entry)]

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -58,6 +59,12 @@ class Selection:
 
     entries: tuple[PackedFile, ...]
     left_out: tuple[LeftOut, ...]
+
+
+def with_entries(selection: Selection, added: Iterable[PackedFile]) -> Selection:
+    """Return a selection with more in it, sorted by name."""
+    entries = sorted((*selection.entries, *added), key=lambda entry: entry.name)
+    return replace(selection, entries=tuple(entries))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Final
@@ -10,10 +12,13 @@ from typing import Final
 from sequence_sdk.manifest import Manifest
 
 from .checks import check_main, check_sources, is_authors
+from .dependencies import Resolved, not_brought, resolved
 from .describe import TIMEOUT, ask
 from .errors import FileUnreadable, PackError, shown
-from .files import LeftOut, PackedFile, Selection
+from .files import LeftOut, PackedFile, Selection, with_entries
 from .source import Source, read_source
+from .target import HERE, Target
+from .wheels import misfits
 
 LARGE: Final = 10 * 1024 * 1024  # bytes of a file that is more often an accident than code
 
@@ -69,10 +74,19 @@ class Checked:
         return self.selection.left_out
 
 
-def check(path: Path, *, allow_secrets: bool = False, timeout: float = TIMEOUT) -> Checked:
+def check(
+    path: Path,
+    *,
+    target: Target = HERE,
+    dependencies: bool = True,
+    allow_secrets: bool = False,
+    timeout: float = TIMEOUT,
+    tell: Callable[[str], None] | None = None,
+) -> Checked:
     """Check what would be packed of a folder or a Python file, and return all that is wrong; nothing is written.
 
-    The Sequence is imported in a process of its own, which gets ``timeout`` seconds.
+    The Sequence is imported in a process of its own, which gets ``timeout`` seconds, with its dependencies, which are brought
+    for that. ``tell`` gets a sentence before what takes its time.
     """
     try:
         source = read_source(path)
@@ -84,28 +98,52 @@ def check(path: Path, *, allow_secrets: bool = False, timeout: float = TIMEOUT) 
         check_sources(source.manifest, source.selection)
     except PackError as error:
         errors.append(str(error))
-    else:
-        if source.manifest.language == "py" and (problem := _import(source, timeout)):
-            errors.append(problem)
-    errors += engine_faults(source.manifest, source.told_by)
-    errors += collisions(source.selection.entries)
+        return _checked(source, errors, allow_secrets=allow_secrets, brings=dependencies)
+    try:
+        with resolved(source, target, tell=tell) if dependencies else nullcontext(Resolved()) as brought:
+            selection = with_entries(source.selection, brought.entries)
+            errors += misfits(selection.entries, target)
+            if source.manifest.language == "py" and target.is_here:
+                with source.importable() as root:
+                    errors += filter(
+                        None, ask(root / source.manifest.main, root, timeout, brought.folder)[1:]
+                    )
+    except PackError as error:
+        errors.append(str(error))
+        return _checked(source, errors, allow_secrets=allow_secrets, brings=dependencies)
+    source = replace(source, selection=selection)
+    return _checked(source, errors, brought.notes, allow_secrets=allow_secrets, brings=dependencies)
+
+
+def _checked(
+    source: Source,
+    errors: Iterable[str],
+    notes: Iterable[str] = (),
+    *,
+    allow_secrets: bool,
+    brings: bool,
+) -> Checked:
+    """Return what was found, with what can be said of the manifest and the files alone."""
+    errors = [*errors, *engine_faults(source.manifest, source.told_by), *collisions(source.selection.entries)]
     try:
         errors += [] if allow_secrets else secrets_in(source.selection.entries)
     except FileUnreadable as error:
         errors.append(str(error))
-    return Checked(tuple(errors), warnings_of(source), source.manifest, source.selection)
+    warnings = (*warnings_of(source, brings=brings), *notes)
+    return Checked(tuple(errors), warnings, source.manifest, source.selection)
 
 
-def warnings_of(source: Source) -> tuple[str, ...]:
-    """Return what an author should look at, and may well have meant."""
+def warnings_of(source: Source, *, brings: bool) -> tuple[str, ...]:
+    """Return what an author should look at, and may well have meant; ``brings`` is whether its dependencies are in it."""
     warnings = [
         f"{shown(entry.name)} has {entry.bytes} bytes; leave it out with a line in .siignore if the Sequence does not need it"
         for entry in source.selection.entries
-        if entry.bytes > LARGE
+        if entry.bytes > LARGE and is_authors(entry.name)
     ]
-    if source.not_included:
-        names = ", ".join(source.not_included)
-        warnings.append(f"not included: {names}; the Python of the hub must have them")
+    if not brings and (declared := not_brought(source)):
+        warnings.append(
+            f"what {declared.file} names is not in the package; the Python of the hub must have it"
+        )
     return tuple(warnings)
 
 
@@ -176,8 +214,3 @@ def _secrets_of(path: Path) -> list[tuple[int, str]]:
     except OSError as error:
         raise FileUnreadable(path, error) from error
     return found
-
-
-def _import(source: Source, timeout: float) -> str:
-    with source.importable() as root:
-        return ask(root / source.manifest.main, root, timeout)[1]

@@ -10,6 +10,9 @@ from typing import Final
 
 from .errors import BadIgnoreRule, FileUnreadable
 
+OWN_FOLDER: Final = (
+    ".sequence"  # at the root of a package: the hashes of its files, its bill of materials, its signature
+)
 IGNORE_FILE: Final = ".siignore"
 DEPENDENCY_FOLDERS: Final = frozenset({"__pypackages__", "node_modules"})
 
@@ -55,6 +58,8 @@ def default_rule(name: str) -> str | None:
     Dependencies may hold a module called ``venv``, or modules of which only the ``.pyc`` is sold; both stay in.
     """
     *folders, last = name.split("/")
+    if name == OWN_FOLDER:
+        return f"the default rule {OWN_FOLDER} (what scramjet-pack adds itself)"
     if last in _CLUTTER:
         return f"the default rule {last}"
     if not DEPENDENCY_FOLDERS.isdisjoint(folders):

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import re
 import tomllib
 import warnings
 from collections.abc import Mapping
@@ -25,7 +24,6 @@ _KEYS: Final = ("main", "include", "exclude")
 _SDK: Final = b"sequence_sdk"
 _SCRIPT_START: Final = "# /// script"
 _SCRIPT_END: Final = "# ///"
-_REQUIREMENT_NAME: Final = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +38,10 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a single file says of itself; ``dependencies`` are the names of what it needs and a package of it does not hold."""
+    """What a single file says of itself; ``requirements`` are what it needs."""
 
     fields: Mapping[str, Any]
-    dependencies: tuple[str, ...]
+    requirements: tuple[str, ...]
 
 
 def read_project(path: Path) -> Project:
@@ -125,8 +123,7 @@ def read_script(path: Path, source: bytes) -> Script:
     if not isinstance(needed, list) or not all(isinstance(one, str) for one in needed):
         raise BadProject(path, "dependencies of the script must be a list of texts")
     fields["engines"] = {"python3": table.get("requires-python", ANY_PYTHON)}
-    found = (_REQUIREMENT_NAME.match(one) for one in needed)
-    return Script(fields, tuple(name[1] for name in found if name))
+    return Script(fields, tuple(needed))
 
 
 def made_manifest(path: Path, fields: Mapping[str, Any], main: str) -> tuple[Manifest, bytes]:

@@ -13,7 +13,7 @@ from sequence_sdk.manifest import MANIFEST_NAME, Manifest
 
 from .checks import read_manifest
 from .errors import NameNotUtf8, OutputIsSource
-from .files import MANIFEST_RULE, OUTPUT_RULE, FileId, PackedFile, Selection, select_files
+from .files import MANIFEST_RULE, OUTPUT_RULE, FileId, PackedFile, Selection, select_files, with_entries
 from .project import PROJECT_NAME, made_manifest, main_of, read, read_project, read_script
 
 MAIN_RULE: Final = "being what is started"
@@ -22,16 +22,12 @@ _PYTHON: Final = ".py"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is to be packed; ``told_by`` is the file that the manifest comes from.
-
-    ``not_included`` are the names of what a single file needs and its package does not hold.
-    """
+    """What is to be packed; ``told_by`` is the file that the manifest comes from."""
 
     directory: Path
     manifest: Manifest
     selection: Selection
     told_by: str = MANIFEST_NAME
-    not_included: tuple[str, ...] = ()
     is_single: bool = False
 
     @contextmanager
@@ -72,7 +68,7 @@ def _of_project(directory: Path, output: FileId | None) -> Source:
     selection = select_files(directory, output=output, wanted=project.wanted)
     manifest, content = made_manifest(project.path, project.fields, main_of(project, selection))
     made = PackedFile(MANIFEST_NAME, project.path, len(content), content=content, rule=MANIFEST_RULE)
-    source = Source(directory, manifest, _with(selection, made), PROJECT_NAME)
+    source = Source(directory, manifest, with_entries(selection, (made,)), PROJECT_NAME)
     return _checked(source)
 
 
@@ -92,13 +88,8 @@ def _of_file(path: Path, output: FileId | None) -> Source:
         PackedFile(path.name, path, status.st_size),
     )
     selection = Selection(tuple(sorted(entries, key=lambda entry: entry.name)), ())
-    source = Source(path.parent, manifest, selection, path.name, script.dependencies, is_single=True)
+    source = Source(path.parent, manifest, selection, path.name, is_single=True)
     return _checked(source)
-
-
-def _with(selection: Selection, entry: PackedFile) -> Selection:
-    entries = sorted((*selection.entries, entry), key=lambda one: one.name)
-    return replace(selection, entries=tuple(entries))
 
 
 def _checked(source: Source) -> Source:

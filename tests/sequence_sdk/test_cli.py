@@ -46,7 +46,8 @@ def test_the_path_goes_to_stdout_and_one_line_of_facts_to_stderr(demo):
     assert ran.exit_code == 0
     assert ran.stdout == f"{archive}\n"
     assert ran.stderr == (
-        f"{archive}: 2 files, 1 left out, 82 bytes packed into {facts.packed_bytes} bytes, sha256 {facts.sha256}\n"
+        f"{archive}: 2 files and .sequence, 1 left out, {facts.unpacked_bytes} bytes packed into {facts.packed_bytes} bytes, "
+        f"sha256 {facts.sha256}\n"
     )
 
 
@@ -108,15 +109,20 @@ def test_a_full_disk_is_a_sentence(demo):
 def test_a_dash_writes_the_archive_to_stdout_and_nothing_else(demo):
     ran = subprocess.run([*COMMAND, demo, "-o", "-"], capture_output=True, check=True)
     assert ran.stdout == pack(demo).path.read_bytes()
-    assert ran.stderr.startswith(b"standard output: 2 files, ")
+    assert ran.stderr.startswith(b"standard output: 2 files and .sequence, ")
     listed = subprocess.run(["tar", "tzf", "-"], input=ran.stdout, capture_output=True, check=True)
-    assert listed.stdout == b"main.py\npackage.json\n"
+    assert listed.stdout == b".sequence/sbom.cdx.json\nmain.py\npackage.json\n.sequence/SHA256SUMS\n"
 
 
 def test_a_device_that_is_stdout_gets_the_archive_without_the_path_behind_it(demo):
     ran = subprocess.run([*COMMAND, demo, "-o", "/dev/stdout"], capture_output=True, check=True)
     with tarfile.open(fileobj=io.BytesIO(ran.stdout)) as tar:
-        assert tar.getnames() == ["main.py", "package.json"]
+        assert tar.getnames() == [
+            ".sequence/sbom.cdx.json",
+            "main.py",
+            "package.json",
+            ".sequence/SHA256SUMS",
+        ]
     assert ran.stdout == pack(demo).path.read_bytes()
 
 
@@ -183,7 +189,7 @@ def test_a_path_that_is_not_utf8_is_printed_as_it_is(demo):
         pytest.skip("this file system takes UTF-8 names only")
     ran = subprocess.run([*COMMAND, folder], capture_output=True, check=True)
     assert ran.stdout == os.fsencode(folder) + b".tar.gz\n"
-    assert b"demo\\xe9.tar.gz: 2 files" in ran.stderr
+    assert b"demo\\xe9.tar.gz: 2 files and .sequence" in ran.stderr
 
 
 # What a process of its own shows above, in this one: descriptor 1 is exchanged while the command runs.
@@ -208,7 +214,7 @@ def test_an_archive_on_stdout_is_not_followed_by_a_path(demo, tmp_path):
     with (tmp_path / "taken").open("wb") as taken, stdout_is(taken.fileno()):
         ran = run(demo, "-o", "-")
     assert (ran.exit_code, ran.stdout) == (0, "")
-    assert ran.stderr.startswith("standard output: 2 files, ")
+    assert ran.stderr.startswith("standard output: 2 files and .sequence, ")
     assert (tmp_path / "taken").read_bytes() == pack(demo).path.read_bytes()
 
 
@@ -243,7 +249,7 @@ def test_an_interrupt_while_packing_exits_with_130(demo, monkeypatch):
 def test_the_largest_unit_is_the_gibibyte(demo, monkeypatch):
     facts = replace(pack(demo), unpacked_bytes=5000 * 1024**3, packed_bytes=3 * 1024**3 // 2, files=("a",))
     monkeypatch.setattr("sequence_sdk.cli.pack", lambda *_places, **_options: facts)
-    assert ": 1 file, 5000.0 GiB packed into 1.5 GiB, sha256 " in run(demo).stderr
+    assert ": 1 file and .sequence, 5000.0 GiB packed into 1.5 GiB, sha256 " in run(demo).stderr
 
 
 def test_what_keeps_a_sequence_from_being_described_is_one_line_more(demo):
@@ -262,14 +268,16 @@ def test_explain_tells_every_file_with_its_size_and_rule(demo):
     ran = run("--explain", demo)
     assert ran.stdout == f"{demo}.tar.gz\n"
     *lines, summary = ran.stderr.splitlines()
+    size = lines[0].split()[1]
     assert lines == [
-        "+  5  .siignore     being in the folder",
-        "+  0  empty/        being in the folder",
-        "+ 29  main.py       being what is started",
-        "+ 53  package.json  being the manifest",
-        "-     a.log         .siignore line 1 (*.log)",
+        f"+ {size}  .sequence/sbom.cdx.json  being the bill of materials",
+        "+   5  .siignore                being in the folder",
+        "+   0  empty/                   being in the folder",
+        "+  29  main.py                  being what is started",
+        "+  53  package.json             being the manifest",
+        "-      a.log                    .siignore line 1 (*.log)",
     ]
-    assert summary.startswith(f"{demo}.tar.gz: 3 files, 1 left out, ")
+    assert summary.startswith(f"{demo}.tar.gz: 3 files and .sequence, 1 left out, ")
     assert run("-q", "--explain", demo).stderr == ""
 
 
@@ -281,7 +289,14 @@ def test_json_is_one_object_for_machines(demo):
     ran = run("--json", demo)
     facts = pack(demo)
     assert (ran.exit_code, ran.stderr) == (0, "")
-    assert json.loads(ran.stdout) == {
+    told = json.loads(ran.stdout)
+    added = [told["files"].pop(0) for _ in range(3)]
+    assert [one["rule"] for one in added] == [
+        "being for the original Python runner",
+        "being the bill of materials",
+        "being for the original Python runner",
+    ]
+    assert told == {
         "path": f"{demo}.tar.gz",
         "sha256": facts.sha256,
         "bytes": {"packed": facts.packed_bytes, "unpacked": facts.unpacked_bytes},
@@ -290,7 +305,7 @@ def test_json_is_one_object_for_machines(demo):
             {"name": "A", "size": 0, "rule": "being in the folder"},
             {"name": "a", "size": 0, "rule": "being in the folder"},
             {"name": "main.py", "size": 36, "rule": "being what is started"},
-            {"name": "package.json", "size": 53, "rule": "being the manifest"},
+            {"name": "package.json", "size": told["files"][-1]["size"], "rule": "being the manifest"},
         ],
         "left_out": [{"name": "x.pyc", "rule": "the default rule *.pyc"}],
         "errors": [],
@@ -354,8 +369,8 @@ def test_check_with_json_is_one_object(demo):
 def test_a_single_file_is_packed_and_what_it_needs_is_told(demo):
     path = demo / "loud.py"
     path.write_text("# /// script\n# dependencies = ['numpy']\n# ///\ndef run(context, input): ...\n")
-    ran = run(path)
+    ran = run("--no-deps", path)
     assert (ran.exit_code, ran.stdout) == (0, f"{demo}/loud.tar.gz\n")
     summary, warning = ran.stderr.splitlines()
-    assert summary.startswith(f"{demo}/loud.tar.gz: 2 files, ")
-    assert warning == "warning: not included: numpy; the Python of the hub must have them"
+    assert summary.startswith(f"{demo}/loud.tar.gz: 2 files and .sequence, ")
+    assert warning == "warning: what loud.py names is not in the package; the Python of the hub must have it"

@@ -162,6 +162,19 @@ def test_main_stays_inside_the_package(main):
     assert "inside the package" in str(refusal(main=main))
 
 
+def test_the_main_of_scramjet_is_the_one_that_counts_and_that_of_the_package_is_for_the_original_runner():
+    both = manifest(main=".sequence/original.py", scramjet={"main": "./src//main.py"})
+    assert (both.main, both.original_entry) == ("src/main.py", ".sequence/original.py")
+    assert both.to_config() == manifest(main="src/main.py").to_config()
+    assert (manifest().main, manifest().original_entry) == ("main.py", "")
+    assert manifest(scramjet={"main": None}) == manifest()
+
+
+@pytest.mark.parametrize("main", ["", ".", "/main.py", "../main.py", "a/../b.py", "a\0", 1, ["main.py"]])
+def test_the_main_of_scramjet_stays_inside_the_package_too(main):
+    assert refusal(scramjet={"main": main}).key == "scramjet.main"
+
+
 @pytest.mark.parametrize(
     ("raw", "sentence"),
     [

@@ -95,11 +95,38 @@ async def test_paths_are_absolute_for_the_process_has_another_folder(
     assert command.words == (f"{tmp_path}/programs/node", f"{tmp_path}/runner.py")
 
 
-async def test_without_the_package_the_sentence_says_how_to_install_it(tmp_path: Path) -> None:
+async def test_main_may_leave_out_the_suffix_that_says_that_it_is_for_node(tmp_path: Path) -> None:
+    start = entry(tmp_path / "runner.js")
+    node = program(tmp_path / "programs", "node")
+    runners, environment = Runners(node=start), {"PATH": str(tmp_path / "programs")}
+    with pytest.raises(BadRequest, match="no runner for language 'unknown'"):
+        await runners.command(launch_of(tmp_path, "index"), environment)
+    (tmp_path / "index.js").touch()
+    command = await runners.command(launch_of(tmp_path, "index"), environment)
+    assert command.words == (node, str(start))
+
+
+async def test_a_hub_for_the_time_being_uses_the_runner_that_others_have(tmp_path: Path) -> None:
+    start = entry(tmp_path / "others/node_modules/@scramjet/runner/bin/start-runner.js")
+    node = program(tmp_path / "programs", "node")
+    runners = Runners.of(Settings(data_dir=tmp_path / "own", node_home=tmp_path / "others"))
+    command = await runners.command(launch_of(tmp_path, "a.js"), {"PATH": str(tmp_path / "programs")})
+    assert command.words == (node, str(start))
+
+
+@pytest.mark.parametrize("has_node", [True, False])
+async def test_without_the_package_the_sentence_says_how_to_install_it(
+    tmp_path: Path, has_node: bool
+) -> None:
+    if has_node:
+        program(tmp_path / "programs", "node")
     with pytest.raises(BadRequest) as caught:
-        await Runners(node_home=tmp_path / "node").command(launch_of(tmp_path, "a.js"), {})
+        await Runners(node_home=tmp_path / "node").command(
+            launch_of(tmp_path, "a.js"), {"PATH": str(tmp_path / "programs")}
+        )
     assert f"run `hub-lite setup node --data-dir {tmp_path}`" in str(caught.value)
-    assert "runners.node" in str(caught.value)
+    assert ("runners.node" in str(caught.value)) is has_node
+    assert ("when you have installed Node.js (https://nodejs.org, " in str(caught.value)) is not has_node
 
 
 @pytest.mark.parametrize("named", ["gone", "gone.js", "empty"])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sequence_sdk.manifest import MAX_MANIFEST_BYTES, parse_manifest
-from sequence_sdk.pack import PackResult, pack
+from sequence_sdk.pack import PackResult
+from sequence_sdk.pack import pack as pack_all
 from sequence_sdk.pack.checks import read_manifest
 from sequence_sdk.pack.describe import describe, main, schema_of, with_schema
 from sequence_sdk.pack.errors import FileUnreadable
@@ -37,6 +38,10 @@ def shout(input): ...
 """
 SCHEMA = {"input": {"title": "shout"}}
 CLASSIC = "# like those of sequence_sdk\ndef run(context, input): ...\n"
+
+
+def pack(package: Path, **options: object) -> PackResult:
+    return pack_all(package, bare=True, **options)
 
 
 @pytest.fixture
@@ -128,7 +133,8 @@ def test_a_sequence_that_does_not_name_the_sdk_is_not_imported(package):
 
 
 def test_a_sequence_of_another_language_is_not_imported(package):
-    (package / "package.json").write_text('{"main": "main.py", "engines": {"node": ">=18"}}')
+    (package / "package.json").write_text('{"main": "main.js", "engines": {"node": ">=18"}}')
+    (package / "main.js").write_text("// sequence_sdk")
     assert problem(package, "raise SystemError('sequence_sdk')") == ""
 
 

@@ -40,7 +40,7 @@ def members(archive: Path) -> list[str]:
 def test_the_archive_is_beside_the_folder_and_has_its_name(demo):
     (demo / "empty").mkdir()
     (demo / "x.pyc").touch()
-    result = pack(demo)
+    result = pack(demo, bare=True)
     archive = demo.with_name("demo.tar.gz")
     assert result.path == archive
     assert result.manifest == parse_manifest(MANIFEST.encode())
@@ -49,7 +49,7 @@ def test_the_archive_is_beside_the_folder_and_has_its_name(demo):
     assert result.left_out == (LeftOut("x.pyc", "the default rule *.pyc"),)
     assert result.packed_bytes == archive.stat().st_size
     assert result.unpacked_bytes == len(MANIFEST) + 29
-    assert members(archive) == ["empty", "main.py", "package.json"]
+    assert members(archive) == ["empty", "main.py", "package.json", ".sequence/SHA256SUMS"]
 
 
 def test_a_stream_gets_the_same_bytes_and_stays_open(demo):
@@ -70,7 +70,13 @@ def test_an_archive_inside_the_folder_does_not_pack_itself(demo):
 
 def test_an_earlier_archive_inside_the_folder_is_a_file_as_any_other(demo):
     pack(demo, demo / "old.tar.gz")
-    assert members(pack(demo).path) == ["main.py", "old.tar.gz", "package.json"]
+    assert members(pack(demo).path) == [
+        ".sequence/sbom.cdx.json",
+        "main.py",
+        "old.tar.gz",
+        "package.json",
+        ".sequence/SHA256SUMS",
+    ]
 
 
 @pytest.mark.parametrize("name", ["package.json", "main.py"])
@@ -97,7 +103,7 @@ def test_nothing_is_written_if_the_folder_is_not_fit(demo):
 def test_progress_is_told(demo):
     calls = []
     total = pack(demo, progress=lambda *call: calls.append(call)).unpacked_bytes
-    assert [name for name, _, _ in calls] == ["main.py", "package.json"]
+    assert [name for name, _, _ in calls] == [".sequence/sbom.cdx.json", "main.py", "package.json"]
     assert calls[-1][1:] == (total, total)
 
 

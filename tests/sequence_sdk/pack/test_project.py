@@ -168,7 +168,7 @@ def test_a_script_tells_its_name_its_first_line_and_what_it_needs():
     )
     for text in (source, source.replace("\n", "\r\n")):
         script = read_script(Path("x/loud.py"), text.encode())
-        assert script.dependencies == ("requests", "numpy")
+        assert script.requirements == ("requests<3", "numpy", "-", "")
         assert script.fields == {
             "name": "loud",
             "description": "Shouts.",
@@ -189,7 +189,7 @@ def test_a_script_tells_its_name_its_first_line_and_what_it_needs():
 def test_a_script_with_a_run_needs_no_mark(source):
     script = read_script(Path("a.py"), source.encode())
     assert script.fields == {"name": "a", "engines": {"python3": ">=3.11"}}
-    assert script.dependencies == ()
+    assert script.requirements == ()
 
 
 @pytest.mark.parametrize("source", ["", "x = 1", "def f(): ...", "x.run = 1\nimport os"])
@@ -210,11 +210,11 @@ def test_a_block_of_a_script_that_says_nonsense_is_refused(text):
 )
 def test_a_block_that_does_not_end_says_nothing(block):
     script = read_script(Path("a.py"), f"{block}\nrun = 1\n".encode())
-    assert script.dependencies == ()
+    assert script.requirements == ()
 
 
 def test_a_block_may_not_end_with_the_file():
-    assert read_script(Path("a.py"), b"run = 1\n# /// script\n# x").dependencies == ()
+    assert read_script(Path("a.py"), b"run = 1\n# /// script\n# x").requirements == ()
 
 
 def test_the_made_manifest_is_that_of_its_bytes():

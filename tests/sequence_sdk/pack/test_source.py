@@ -49,7 +49,7 @@ def project(tmp_path) -> Path:
 
 
 def test_a_project_is_packed_with_the_manifest_that_is_made_of_it(project):
-    result = pack(project)
+    result = pack(project, bare=True)
     assert result.files == ("main.py", "package.json", "pyproject.toml")
     assert [(entry.name, entry.rule) for entry in result.entries] == [
         ("main.py", "being what is started"),
@@ -76,7 +76,9 @@ def test_the_schema_of_a_project_goes_into_the_manifest_that_is_made(project):
 
 def test_with_a_package_json_the_project_is_not_asked(project):
     (project / "package.json").write_text('{"main": "main.py", "name": "other"}')
-    (project / "pyproject.toml").write_text("no TOML")
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "not this"\n[tool.sequence]\nmain = "nor this"'
+    )
     assert packed(pack(project)) == {"main": "main.py", "name": "other"}
 
 
@@ -104,7 +106,7 @@ def test_a_single_file_is_a_package(tmp_path):
     path = tmp_path / "loud.py"
     path.write_text('# /// script\n# dependencies = ["requests"]\n# ///\n"""Shouts."""\n' + MARKED)
     (tmp_path / "other.py").write_text("def (")
-    result = pack(path)
+    result = pack(path, bare=True, dependencies=False)
     assert result.path == tmp_path / "loud.tar.gz"
     assert result.files == ("loud.py", "package.json")
     manifest = packed(result)
@@ -115,7 +117,9 @@ def test_a_single_file_is_a_package(tmp_path):
         "engines": {"python3": ">=3.11"},
         "main": "loud.py",
     }
-    assert result.warnings == ("not included: requests; the Python of the hub must have them",)
+    assert result.warnings == (
+        "what loud.py names is not in the package; the Python of the hub must have it",
+    )
 
 
 def test_what_stands_beside_a_single_file_is_not_found_by_it(tmp_path):
