@@ -15,6 +15,7 @@ from .access import Access, tls_context
 from .adapters.folder_store import FolderStore
 from .adapters.process import ProcessAdapter
 from .adapters.runners import Runners
+from .adapters.zygotes import Zygotes, is_supported
 from .api import events, instances, kept, sequences, streams, topics
 from .api import hub as hub_api
 from .api.access import cors, guard
@@ -102,6 +103,8 @@ async def serve(settings: Settings) -> AsyncIterator[RunningHub]:
         from .signatures import TrustedKeys  # noqa: PLC0415 - it loads the packer; most hubs need neither
 
         trusted = TrustedKeys.read(settings.trusted_keys_file)
+    zygotes = Zygotes() if settings.warm_runners and is_supported() else None
+    adapter = ProcessAdapter(Runners.of(settings), zygotes)
     hub = Hub(
         settings,
         FolderStore(
@@ -111,7 +114,7 @@ async def serve(settings: Settings) -> AsyncIterator[RunningHub]:
             kept_versions=settings.kept_versions,
             signer_of=None if trusted is None else trusted.signer_of,
         ),
-        ProcessAdapter(Runners.of(settings)),
+        adapter,
         None if trusted is None else trusted.refuse_untrusted,
     )
     async with AsyncExitStack() as stack:
@@ -123,7 +126,9 @@ async def serve(settings: Settings) -> AsyncIterator[RunningHub]:
             monitoring = stack.enter_context(
                 _listen(settings.monitoring_host, settings.monitoring_port, option="--healtz-port")
             )
+        stack.push_async_callback(adapter.close)
         await hub.open()
+        adapter.warm()
         try:
             runner = web.AppRunner(
                 make_application(hub, access=access, log=log),

@@ -97,6 +97,9 @@ class Settings:
     pythons: tuple[
         Path, ...
     ] = ()  # further interpreters for ours, for packages that the hub's own does not suit
+    warm_runners: bool = (
+        True  # Python runners are forked of an interpreter that is there already, where that can be
+    )
     runner_envs: Mapping[str, str] = field(default_factory=dict)  # for every runner; wins over all else
 
     def checked(self) -> "Settings":
@@ -518,6 +521,11 @@ _KEYS: dict[str, Setting] = {
         _PATHS,
         "further Pythons for packages that ask for another than the hub's",
         ("--pythons",),
+    ),
+    "runners.warm": Setting(
+        "warm_runners",
+        _SWITCH,
+        "keep a warm Python that runners are forked of, so that they start in milliseconds (Linux)",
     ),
     "runnerEnvs": Setting(
         "runner_envs",

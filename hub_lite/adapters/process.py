@@ -5,14 +5,17 @@ import contextlib
 import json
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from hub_lite.errors import Unavailable
 from hub_lite.ports import Launch
 
 from .runners import Runners
+from .zygotes import Zygotes
 
 _CRASH_LOG_BYTES = 64 * 1024
 _CRASH_READS = 4  # of 64 KiB at a time, which empties a pipe; who writes for ever must not hold the hub
@@ -30,13 +33,36 @@ def runner_environment(own: Mapping[str, str], given: Mapping[str, str]) -> dict
     return {**inherited, **small}
 
 
+class _Child(Protocol):
+    @property
+    def pid(self) -> int: ...
+    async def wait(self) -> int: ...
+
+
 class ProcessAdapter:
-    """Starts each Instance as a process of its own, in a session of its own."""
+    """Starts each Instance as a process of its own, in a session of its own.
+
+    Args:
+        runners: which command runs which Sequence.
+        zygotes: the warm interpreters of which our own runner is forked; without them it is started.
+    """
 
     name = "process"
 
-    def __init__(self, runners: Runners | None = None) -> None:
+    def __init__(self, runners: Runners | None = None, zygotes: Zygotes | None = None) -> None:
         self._runners = runners or Runners()
+        self._zygotes = zygotes
+
+    def warm(self) -> None:
+        """Get ready for the first Sequence of the language that most have."""
+        if self._zygotes is not None and self._runners.python_for == "ours":
+            environment = {**runner_environment(os.environ, {}), **self._runners.environment}
+            self._zygotes.warm(sys.executable, environment)
+
+    async def close(self) -> None:
+        """Let go of what is kept warm; what was started lives on. Safe to call twice."""
+        if self._zygotes is not None:
+            await self._zygotes.close()
 
     async def launch(self, launch: Launch) -> "ChildProcess":
         """Start the runner for the Sequence's language.
@@ -54,15 +80,21 @@ class ProcessAdapter:
             if command.early_log:
                 early_log = _new_file()
                 words.append(str(early_log))
-            child = await asyncio.create_subprocess_exec(
-                *words,
-                stdin=asyncio.subprocess.DEVNULL if stdin_reader is None else stdin_reader,
-                stdout=crash_writer,
-                stderr=crash_writer,
-                cwd=launch.sequence.directory,
-                env=dict(command.environment),
-                start_new_session=True,  # a Ctrl-C in the hub's terminal is not for the authors; and one kill reaches all
-            )
+            child: _Child | None = None
+            if command.forkable and self._zygotes is not None:
+                child = await self._zygotes.fork(
+                    words[0], command.environment, launch.environment, launch.sequence.directory, crash_writer
+                )
+            if child is None:
+                child = await asyncio.create_subprocess_exec(
+                    *words,
+                    stdin=asyncio.subprocess.DEVNULL if stdin_reader is None else stdin_reader,
+                    stdout=crash_writer,
+                    stderr=crash_writer,
+                    cwd=launch.sequence.directory,
+                    env=dict(command.environment),
+                    start_new_session=True,  # a Ctrl-C in the hub's terminal is not for the authors; and one kill reaches all
+                )
         except BaseException as error:
             os.close(crash_reader)
             if stdin_writer is not None:
@@ -87,11 +119,11 @@ def _new_file() -> Path:
 
 
 class ChildProcess:
-    """A runner that is a child of the hub."""
+    """A runner, with what it says outside of its links."""
 
     def __init__(
         self,
-        child: asyncio.subprocess.Process,
+        child: _Child,
         crash_reader: int,
         early_log: Path | None = None,
         stdin_writer: int | None = None,

@@ -27,13 +27,15 @@ class Command:
     """How a runner is started.
 
     With ``early_log`` the path of a file is added, for what it says before it is connected. With ``open_stdin`` its real
-    stdin is silent and never ends; otherwise it has ended.
+    stdin is silent and never ends; otherwise it has ended. What is ``forkable`` is our own runner, of the interpreter that
+    ``words`` begin with.
     """
 
     words: tuple[str, ...]
     environment: Mapping[str, str]
     early_log: bool = False
     open_stdin: bool = False
+    forkable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,8 @@ class Runners:
             case "py" if self.python_for == "original":
                 return self._original_python(launch, environment)
             case "py":
-                return Command(
-                    *await self.interpreters.command(manifest.engines.get("python3", ""), environment)
-                )
+                wanted = manifest.engines.get("python3", "")
+                return Command(*await self.interpreters.command(wanted, environment), forkable=True)
             case "js":
                 return self._node(environment)
             case "unknown" if (launch.sequence.directory / f"{manifest.main}.js").is_file():

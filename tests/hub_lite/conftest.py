@@ -15,7 +15,7 @@ _LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
-_ON_BOTH = {"test_channel_server", "test_instances", "test_hub", "test_mux", "test_process"}
+_ON_BOTH = {"test_channel_server", "test_instances", "test_hub", "test_mux", "test_process", "test_zygotes"}
 
 
 def pytest_asyncio_loop_factories(

@@ -124,6 +124,7 @@ EXAMPLES: dict[str, tuple[Any, str, Any]] = {
     "runners.pythonInterpreter": ("python3.10", "python3.10", "python3.10"),
     "runners.pythonFor": ("original", "original", "original"),
     "runners.pythons": (["/a", "/b"], "/a, /b", (Path("/a"), Path("/b"))),
+    "runners.warm": (False, "false", False),
     "runnerEnvs": ({"A": "1", "B": "x=y"}, "A=1;B=x=y;", {"A": "1", "B": "x=y"}),
 }
 
