@@ -446,14 +446,7 @@ class Hub:
         A client that goes away while it is launched has no part in this any more; the launch goes on.
         """
         try:
-            await self._record(
-                self._store.remember,
-                instance.id,
-                instance.sequence,
-                _remembered(instance.payload),
-                instance.created,
-            )
-            instance.launched(await self._adapter.launch(launch))
+            await self._launch(instance, launch)
         except BaseException as error:
             if isinstance(error, Exception):
                 await self._forget(instance.id)
@@ -483,6 +476,32 @@ class Hub:
             self._remove(instance.id)
         else:
             self._remove_later(instance.id)
+
+    async def _launch(self, instance: Instance, launch: Launch) -> None:
+        """Start the runner of an Instance while the store notes it; without its note none runs."""
+        noted = asyncio.ensure_future(
+            self._record(
+                self._store.remember,
+                instance.id,
+                instance.sequence,
+                _remembered(instance.payload),
+                instance.created,
+            )
+        )
+        try:
+            process = await self._adapter.launch(launch)
+        except BaseException:
+            await asyncio.wait([noted])
+            noted.exception()  # the other one is told
+            raise
+        try:
+            await noted
+        except BaseException:
+            process.kill()
+            await process.wait()
+            process.close()
+            raise
+        instance.launched(process)
 
     def _remove_later(self, instance_id: str) -> None:
         """Remove an ended Instance when everybody has had time to look at it."""

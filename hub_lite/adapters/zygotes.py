@@ -334,6 +334,8 @@ class Zygotes:
         if await zygote.start():
             self._not_before.pop(key, None)
             return True
+        if self._closed:
+            return False
         logger.warning(
             "there is no warm interpreter of %s, its runners are started one by one; this is tried again in %g s",
             key[0],

@@ -125,7 +125,7 @@ class HubProcess:
         return self.process.wait(DEADLINE)
 
     def children(self) -> list[int]:
-        """Return the ids of the hub's child processes that live."""
+        """Return the ids of the runners that live."""
         return children_of(self.pid)
 
     def files(self) -> set[str]:
@@ -179,14 +179,17 @@ def lives(pid: int) -> bool:
 
 
 def children_of(pid: int) -> list[int]:
+    """Return the processes that a hub has started and that live, also by way of a warm interpreter, which is none of them."""
     import psutil
 
-    try:
-        return [
-            child.pid for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE
-        ]
-    except psutil.NoSuchProcess:
-        return []
+    found: list[int] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                warm = "runner.zygote" in child.cmdline()
+                living = child.children() if warm else [child]
+                found += [one.pid for one in living if one.status() != psutil.STATUS_ZOMBIE]
+    return found
 
 
 @dataclass(frozen=True, slots=True)

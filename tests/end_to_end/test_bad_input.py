@@ -455,8 +455,7 @@ async def test_requests_whose_head_does_not_end_hold_up_nobody(hub: HubProcess, 
 class Doors:
     """Where runners come in, as a running one is told, and the id of that one."""
 
-    def __init__(self, runner: int) -> None:
-        environment = psutil.Process(runner).environ()
+    def __init__(self, environment: dict[str, str]) -> None:
         self.unix = environment["INSTANCES_SERVER_SOCKET"]
         self.tcp = ("127.0.0.1", int(environment["INSTANCES_SERVER_PORT"]))
         self.instance = environment["INSTANCE_ID"]
@@ -474,9 +473,12 @@ class Doors:
 @pytest.fixture
 async def doors(hub: HubProcess, talk: Talk, sequence: str) -> Doors:
     """The doors of the hub, and an Instance that runs behind them."""
-    await talk.client.start(sequence)
-    (runner,) = hub.children()
-    return Doors(runner)
+    shows = await talk.start(
+        "import json, os\nasync def run(context, input):\n    yield json.dumps(dict(os.environ))\n"
+    )
+    environment = json.loads(await talk.read(shows))
+    await talk.until_over(shows)
+    return Doors({**environment, "INSTANCE_ID": await talk.client.start(sequence)})
 
 
 async def is_closed(stranger: socket.socket) -> bool:
