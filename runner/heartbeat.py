@@ -245,6 +245,11 @@ class Heartbeat:
             with contextlib.suppress(OSError):
                 self._monitoring.shutdown(socket.SHUT_WR)
 
+    def discard(self) -> None:
+        """Give back what is held by one whose thread was never started."""
+        self._wake_reader.close()
+        self._wake_writer.close()
+
     # --- the thread -----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:

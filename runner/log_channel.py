@@ -36,7 +36,7 @@ class LogChannel(logging.Handler):
         self._link = link
         self._instance_id = instance_id
         self._later: queue.Queue[tuple[logging.Logger, str]] = queue.Queue(_MAX_WAITING)
-        threading.Thread(target=self._write_warnings, name="warnings", daemon=True).start()
+        self._writes_warnings = False  # a thread of its own, which most Sequences never need
 
     def logger(self, name: str) -> logging.Logger:
         """Return the logger whose records leave here with ``"from": name``."""
@@ -67,11 +67,18 @@ class LogChannel(logging.Handler):
             self._link.sendall(line)
 
     def warn_later(self, logger: logging.Logger) -> Callable[[str], None]:
-        """Return a function that logs a warning from a thread of its own, so that its caller never waits for the hub."""
+        """Return a function that logs a warning from a thread of its own, so that its caller never waits for the hub.
+
+        One caller at a time.
+        """
 
         def warn(text: str) -> None:
             with contextlib.suppress(queue.Full):
                 self._later.put_nowait((logger, text))
+            if not self._writes_warnings:
+                self._writes_warnings = True
+                with contextlib.suppress(RuntimeError):  # the interpreter ends, and starts no thread any more
+                    threading.Thread(target=self._write_warnings, name="warnings", daemon=True).start()
 
         return warn
 

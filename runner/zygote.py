@@ -8,6 +8,9 @@ SOCK_SEQPACKET socket to its hub.
   runner finds its working directory and its environment, with NUL between them and the end of the stream behind. It answers
   with its process id and a line end when it leads a session of its own, and with its exit code when it ends by itself.
 - When the hub closes the socket it ends. Its runners notice by themselves.
+
+While nobody asks, it keeps one runner in reserve, which has been forked and has rehearsed: it has its own copies of the pages that
+runners write to, the dearest part of a start.
 """
 
 import atexit
@@ -25,26 +28,37 @@ from typing import NoReturn
 from . import __main__ as runner
 from . import debugger, quarantine, reload, report  # noqa: F401 - warm
 from .protocol import bpmux, lifecycle  # noqa: F401 - warm
+from .rehearsal import RehearsalFailed, rehearse
 
 READY = b"ready"
 FORK = b"fork"
+_REHEARSALS = 8  # CPython 3.11 looks at what a function does in its ninth run
 _DESCRIPTORS = 2  # that come with a request
+_IDLE_MS = 10  # without a request, after which there is time to make a reserve
 _READ = 65536  # bytes
 _STDERR = 2
 _NOT_FLUSHED = 120  # what an interpreter exits with whose last words are lost
 
 
 def main() -> int:
-    """Fork runners until the hub is gone; in one that was forked, run its Sequence and return its exit code."""
+    """Fork runners until the hub is gone; one that was forked runs its Sequence, and does not return."""
+    _rehearse(_REHEARSALS)
     gc.collect()
     gc.freeze()  # a collection in a runner does not touch, and so not copy, what all of them share
-    _close_all_but(int(sys.argv[1]))
-    with socket.socket(fileno=int(sys.argv[1])) as hub:
-        os.set_inheritable(hub.fileno(), False)
-        birth = _serve(hub)
-    if birth is None:
-        return 0
-    _leave(runner.main(), birth)
+    descriptor = int(sys.argv[1])
+    _close_all_but(descriptor)
+    os.set_inheritable(descriptor, False)
+    birth = _Zygote(socket.socket(fileno=descriptor)).serve()
+    if birth is not None:
+        _leave(runner.main(), birth)
+    return 0
+
+
+def _rehearse(times: int) -> None:
+    try:
+        rehearse(times)
+    except (OSError, RehearsalFailed) as error:  # runners will be slower, no more
+        print(f"hub-lite runner: the rehearsal failed: {error}", file=sys.stderr)
 
 
 def _leave(code: int, birth: socket.socket) -> NoReturn:
@@ -68,61 +82,118 @@ def _leave(code: int, birth: socket.socket) -> NoReturn:
 
 def _close_all_but(kept: int) -> None:
     """Close what was left open by who started this process: every runner would have it."""
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - pathlib costs an import
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - pathlib would open another one
         if int(name) > _STDERR and int(name) != kept:
             with contextlib.suppress(OSError):  # the one that lists them
                 os.close(int(name))
 
 
-def _serve(hub: socket.socket) -> socket.socket | None:
-    """Fork what the hub asks for; return None when it is gone, and in a runner the socket that is its own."""
-    ended_reader, ended_writer = os.pipe()
-    for descriptor in (ended_reader, ended_writer):
-        os.set_blocking(descriptor, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # for the descriptor to be written to
-    signal.set_wakeup_fd(ended_writer, warn_on_full_buffer=False)
-    poll = select.poll()
-    poll.register(hub, select.POLLIN)
-    poll.register(ended_reader, select.POLLIN)
-    hub.send(READY)
-    while True:
-        for descriptor, _ in poll.poll():
-            if descriptor == ended_reader:
-                _report_ended(hub, ended_reader)
-                continue
-            message, descriptors, _, _ = socket.recv_fds(hub, _READ, _DESCRIPTORS)
-            if not message:
-                return None
-            if message != FORK or len(descriptors) != _DESCRIPTORS:
-                raise RuntimeError(f"the hub said {message!r} with {len(descriptors)} descriptors")
-            birth = socket.socket(fileno=descriptors[0])
-            try:
-                child = os.fork()
-            except OSError as error:
-                _received(birth)  # what is closed with something unread in it loses the answer
-                birth.send(b"-%d\n" % (error.errno or errno.EAGAIN))
-                child = -1
-            if child == 0:
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                for own in (hub.detach(), ended_reader, ended_writer):
-                    os.close(own)
-                _become_runner(birth, descriptors[1])
-                return birth
-            birth.close()
-            os.close(descriptors[1])
+class _Zygote:
+    """What the template process holds; in a fork all of it is closed."""
 
+    def __init__(self, hub: socket.socket) -> None:
+        self._hub = hub
+        self._ended_reader, self._ended_writer = os.pipe()
+        self._reserve: socket.socket | None = None  # where one waits for its request
+        for descriptor in (self._ended_reader, self._ended_writer):
+            os.set_blocking(descriptor, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # for the descriptor to be written to
+        signal.set_wakeup_fd(self._ended_writer, warn_on_full_buffer=False)
 
-def _report_ended(hub: socket.socket, ended_reader: int) -> None:
-    with contextlib.suppress(BlockingIOError):
-        while os.read(ended_reader, _READ):
-            pass
-    with contextlib.suppress(ChildProcessError, BrokenPipeError):  # the latter is seen by the next receive
+    def serve(self) -> socket.socket | None:
+        """Fork what the hub asks for; return None when it is gone, and in a runner the socket that is its own."""
+        poll = select.poll()
+        poll.register(self._hub, select.POLLIN)
+        poll.register(self._ended_reader, select.POLLIN)
+        self._hub.send(READY)
         while True:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            hub.send(b"%d %d" % (pid, os.waitstatus_to_exitcode(status)))
+            ready = poll.poll(_IDLE_MS if self._reserve is None else None)
+            if not ready and self._is_new_reserve():
+                return self._wait_in_reserve()
+            for descriptor, _ in ready:
+                if descriptor == self._ended_reader:
+                    self._report_ended()
+                    continue
+                message, descriptors, _, _ = socket.recv_fds(self._hub, _READ, _DESCRIPTORS)
+                if not message:
+                    return None
+                if message != FORK or len(descriptors) != _DESCRIPTORS:
+                    raise RuntimeError(f"the hub said {message!r} with {len(descriptors)} descriptors")
+                birth, output = socket.socket(fileno=descriptors[0]), descriptors[1]
+                if self._is_new_runner(birth, output):
+                    _become_runner(birth, output)
+                    return birth
+                birth.close()
+                os.close(output)
+
+    def _is_new_runner(self, birth: socket.socket, output: int) -> bool:
+        """Let a runner take these descriptors, one in reserve if there is one; return True in one that is forked for it."""
+        if self._reserve is not None:
+            with self._reserve as reserve:
+                self._reserve = None
+                try:
+                    socket.send_fds(reserve, [FORK], [birth.fileno(), output])
+                except OSError:  # somebody has killed it
+                    pass
+                else:
+                    return False
+        try:
+            return self._fork()
+        except OSError as error:
+            _received(birth)  # what is closed with something unread in it loses the answer
+            birth.send(b"-%d\n" % (error.errno or errno.EAGAIN))
+            return False
+
+    def _is_new_reserve(self) -> bool:
+        """Fork a runner that waits for its request; return True in that one."""
+        self._reserve, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours = self._reserve
+        try:
+            if self._fork():
+                ours.close()
+                self._reserve = theirs
+                return True
+        except OSError:  # the next request says so
+            ours.close()
+            self._reserve = None
+        theirs.close()
+        return False
+
+    def _wait_in_reserve(self) -> socket.socket | None:
+        """Rehearse, wait for the request, and return the socket that came with it; None when the zygote is gone."""
+        assert self._reserve is not None  # noqa: S101 - for the type checker
+        _rehearse(1)
+        with self._reserve as reserve:
+            message, descriptors, _, _ = socket.recv_fds(reserve, _READ, _DESCRIPTORS)
+        if not message:
+            os._exit(0)
+        birth = socket.socket(fileno=descriptors[0])
+        _become_runner(birth, descriptors[1])
+        return birth
+
+    def _fork(self) -> bool:
+        """Return True in the new process, which has none of what is the zygote's."""
+        if os.fork():
+            return False
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._hub.close()
+        os.close(self._ended_reader)
+        os.close(self._ended_writer)
+        return True
+
+    def _report_ended(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._ended_reader, _READ):
+                pass
+        with contextlib.suppress(
+            ChildProcessError, BrokenPipeError
+        ):  # the latter is seen by the next receive
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                self._hub.send(b"%d %d" % (pid, os.waitstatus_to_exitcode(status)))
 
 
 def _become_runner(birth: socket.socket, output: int) -> None:

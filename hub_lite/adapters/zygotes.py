@@ -20,6 +20,7 @@ _FORK: Final = b"fork"
 _READ: Final = 65536  # bytes
 _MOST: Final = 4  # interpreters that are kept warm; each takes some 20 MB
 _PAUSE: Final = 60.0  # seconds without a new attempt after one that failed
+_TRIES: Final = 2  # the first one may find a zygote, or a runner in reserve, that is just being killed
 _KILLED: Final = -9
 _OF_THE_INTERPRETER: Final = ("PYTHON", "LD_", "DYLD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "TZ")
 """Beginnings of the variables that a process looks at once, when it begins."""
@@ -300,9 +301,11 @@ class Zygotes:
         if any(name.startswith(_OF_THE_INTERPRETER) for name in own):
             return None
         shared = {name: value for name, value in environment.items() if name not in own}
-        while (zygote := self._of(program, shared)) is not None and await zygote.ready():
-            forked = await zygote.fork(folder.absolute(), environment, output)
-            if forked is not None or not zygote.is_gone:
+        for _ in range(_TRIES):
+            zygote = self._of(program, shared)
+            if zygote is None or not await zygote.ready():
+                return None
+            if (forked := await zygote.fork(folder.absolute(), environment, output)) is not None:
                 return forked
         return None
 

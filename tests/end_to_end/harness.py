@@ -185,9 +185,12 @@ def children_of(pid: int) -> list[int]:
     found: list[int] = []
     with contextlib.suppress(psutil.NoSuchProcess):
         for child in psutil.Process(pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
                 warm = "runner.zygote" in child.cmdline()
-                living = child.children() if warm else [child]
+                # one in reserve does not lead a session yet
+                living = (
+                    [one for one in child.children() if os.getsid(one.pid) == one.pid] if warm else [child]
+                )
                 found += [one.pid for one in living if one.status() != psutil.STATUS_ZOMBIE]
     return found
 

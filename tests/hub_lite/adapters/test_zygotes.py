@@ -17,7 +17,7 @@ import runner as runner_package
 from hub_lite.adapters import zygotes as module
 from hub_lite.adapters.zygotes import Forked, Zygotes, is_supported
 from hub_lite.errors import Unavailable
-from tests.hub_lite.fakes import DEADLINE
+from tests.hub_lite.fakes import DEADLINE, until
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="runners are forked on Linux only")
 
@@ -77,6 +77,16 @@ class Nursery:
         ]
         assert len(found) == 1
         return found[0]
+
+    async def reserve(self) -> psutil.Process:
+        """Wait until there is one, and return it."""
+        zygote = self.zygote()
+        await until(lambda: self._reserves(zygote))
+        return self._reserves(zygote)[0]
+
+    @staticmethod
+    def _reserves(zygote: psutil.Process) -> list[psutil.Process]:
+        return [one for one in zygote.children() if is_alive(one) and os.getsid(one.pid) == zygote.pid]
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -171,6 +181,40 @@ async def test_exit_handlers_run_and_what_is_printed_last_arrives(nursery: Nurse
         0,
         "hello\nbye\n",
     )
+
+
+async def test_one_is_kept_in_reserve_and_takes_the_next_request(nursery: Nursery) -> None:
+    await nursery.run("")
+    for _ in range(3):
+        reserve = await nursery.reserve()
+        runner, reader = await nursery.fork("code = 4")
+        assert runner is not None
+        assert runner.pid == reserve.pid
+        assert await asyncio.wait_for(runner.wait(), DEADLINE) == 4
+        os.close(reader)
+
+
+async def test_a_reserve_that_is_killed_is_missed_by_nobody(nursery: Nursery) -> None:
+    await nursery.run("")
+    (await nursery.reserve()).kill()
+    assert await nursery.run("code = 5") == (5, "")
+
+
+async def test_a_reserve_ends_with_its_zygote(nursery: Nursery) -> None:
+    await nursery.run("")
+    reserve = await nursery.reserve()
+    nursery.zygote().kill()
+    await until(lambda: not reserve.is_running() or not is_alive(reserve))
+
+
+async def test_runners_come_without_a_rehearsal_where_there_is_no_room_for_one(
+    nursery: Nursery, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nursery.environment["TMPDIR"] = str(nursery.folder / "gone")
+    patched = PATCH + "import tempfile\ntempfile.gettempdir = lambda: '/gone'\n"
+    (nursery.folder / "path" / "sitecustomize.py").write_text(patched)
+    assert await nursery.run("code = 6") == (6, "")
+    assert "the rehearsal failed" in capfd.readouterr().err
 
 
 async def test_many_at_once_end_each_with_its_own_code(nursery: Nursery) -> None:
