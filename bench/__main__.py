@@ -2,6 +2,7 @@
 
 import argparse
 import multiprocessing
+import resource
 import shutil
 import signal
 import sys
@@ -13,13 +14,15 @@ from types import FrameType
 from typing import NoReturn
 
 from . import report
-from .cases import CASES, ROOT
+from .cases import CASES
 from .hub import Hub, NoHub, own_hub
 from .measure import QUICK, Case, NotHere, Setup, Sizes, run_case
 from .payload import WrongResult
+from .processes import ROOT
 from .workers import ignore_interrupts
 
 _ROUNDS = 5
+_OPEN_FILES = 65_536
 _README = Path(__file__).with_name("README.md")
 
 
@@ -28,7 +31,7 @@ def main(arguments: list[str] | None = None, all_cases: tuple[Case, ...] = CASES
     parser = _parser(all_cases)
     options = parser.parse_args(arguments)
     if options.list:
-        print("\n".join(f"{case.name:16}{case.about}" for case in all_cases))
+        print("\n".join(f"{case.name:18}{case.about}" for case in all_cases))
         return 0
     unknown = sorted(set(options.cases) - {case.name for case in all_cases})
     if unknown:
@@ -89,6 +92,7 @@ def _run(cases: list[Case], options: argparse.Namespace) -> report.Run:
     sizes = QUICK if options.quick else Sizes()
     rounds = options.rounds or (1 if options.quick else _ROUNDS)
     run = report.Run(report.machine(ROOT), rounds, options.quick, {}, {}, {})
+    _raise_limits()
     with _workers() as pool:
         for case in cases:
             with ExitStack() as stack:
@@ -104,6 +108,14 @@ def _run(cases: list[Case], options: argparse.Namespace) -> report.Run:
                     run.wrong[case.name] = str(error)
     _progress("")
     return run
+
+
+def _raise_limits() -> None:
+    """Let this process and the hub it starts have as many open files as hundreds of Instances want."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _hub(options: argparse.Namespace, folder: Path, stack: ExitStack) -> Hub:

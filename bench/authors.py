@@ -16,6 +16,15 @@ async def run(context, input):
         yield message
 """
 
+ANSWER_EVENTS = """
+import asyncio
+
+async def run(context, input):
+    context.on("ping", lambda message: context.emit("pong", message))
+    yield "x"
+    await asyncio.Event().wait()
+"""
+
 SAY_SOMETHING = """
 async def run(context, input):
     yield "x"

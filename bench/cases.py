@@ -1,6 +1,5 @@
 """The cases: each prepares a hub's turn and the turns of its baselines."""
 
-import socket
 import statistics
 import subprocess
 import sys
@@ -9,19 +8,22 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
 
 from . import authors, workers
+from .events import EVENT_ROUND_TRIP, ping_pong, summary
 from .hub import Hub, own_hub, package
-from .measure import HUB, Case, Contenders, Figure, Goal, NotHere, Setup
-from .payload import Checker, Kind, Payload, WrongResult
-from .processes import Process, cpu_seconds, end_process, own_memory, resident_memory
+from .many import END, MANY_INSTANCES
+from .measure import HUB, Case, Contenders, Figure, Goal, Setup
+from .memory import MEMORY, process_of
+from .payload import Kind, Payload, WrongResult
+from .processes import Process, cpu_seconds, end_process, own_memory, resident_memory, server
 from .reload import RELOAD
 from .sdk import SDK_CASES
+from .streams import client_alone, over_sockets, through_instance
+from .topics import TOPIC_CASES
 from .upload import LARGE_UPLOAD
-from .wire import READ_SIZE, Address, Connection, prepare
+from .wire import READ_SIZE, Address, Connection
 
-ROOT = Path(__file__).resolve().parent.parent
 _GB = 1e9
 _MS = 1e3
 _CONNECTIONS = 16
@@ -31,82 +33,17 @@ _IDLE_PYTHON = "import asyncio; print(flush=True); asyncio.run(asyncio.Event().w
 # --- streams --------------------------------------------------------------------------------------------------------
 
 
-def _through_hub(hub: Hub, setup: Setup, sequence: str, payload: Payload) -> tuple[float, float, float]:
+def _through_hub(setup: Setup, sequence: str, payload: Payload) -> tuple[float, float, float]:
     """Send a payload through an Instance; return the seconds it took, and those of processor time of hub and runner."""
-    with hub.instance(sequence) as instance, hub.connection() as reader, hub.connection() as control:
-        reader.open(hub.path("instance", instance, "output"))
+    hub = setup.hub
+    with hub.instance(sequence) as instance, hub.connection() as control:
         processes = [] if hub.process is None else [hub.process, hub.runner(control, instance)]
-        used = [cpu_seconds(process) for process in processes]
-        checker = Checker(payload)
-        pieces = reader.pieces()
-        head = hub.input_head(instance, payload.kind, end=False)
-        sending = setup.pool.submit(workers.post, hub.address, head, payload)
-        sending.add_done_callback(lambda done: reader.break_off() if done.exception() else None)
-        try:
-            while not checker.complete:
-                checker.take(_next(pieces, checker))
-        except WrongResult:
-            if sending.done():
-                sending.result()  # where it has failed, that is the reason
-            raise
-        ended = time.monotonic()
-        used = [cpu_seconds(process) - before for process, before in zip(processes, used, strict=True)]
-        began = sending.result()
-        hub.end_input(control, instance, payload)
-        for piece in pieces:
-            checker.take(piece)
-    return (ended - began, used[0], used[1]) if used else (ended - began, 0.0, 0.0)
-
-
-def _next(pieces: Iterator[memoryview], checker: Checker) -> memoryview:
-    for piece in pieces:
-        return piece
-    checker.end()
-    raise WrongResult("the output ended early")
-
-
-def _over_sockets(setup: Setup, payload: Payload, run_relay: Callable[[int, int], None] | None) -> float:
-    """Send a payload over two hops of TCP, or over one without a relay; return the seconds it took."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        first = _free_port() if run_relay is not None else port
-        if run_relay is not None:
-            run_relay(first, port)
-        sending = setup.pool.submit(workers.send, ("127.0.0.1", first), payload)
-        sink, _ = listener.accept()
-    prepare(sink)
-    checker = Checker(payload)
-    buffer = bytearray(READ_SIZE)
-    view = memoryview(buffer)
-    with sink:
-        while count := sink.recv_into(buffer):
-            checker.take(view[:count])
-        ended = time.monotonic()
-    checker.end()
-    return ended - sending.result()
-
-
-def _client_alone(setup: Setup, payload: Payload) -> float:
-    """Let the sender speak to the reader, framed as HTTP: what these two can do at most."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = listener.getsockname()
-        sending = setup.pool.submit(workers.answer, address, payload)
-        link, _ = listener.accept()
-    prepare(link)
-    checker = Checker(payload)
-    with Connection(address, link) as reader:
-        reader.expect_success()
-        for piece in reader.pieces():
-            checker.take(piece)
-        ended = time.monotonic()
-    checker.end()
-    return ended - sending.result()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        before = [cpu_seconds(process) for process in processes]
+        took, after = through_instance(
+            setup, instance, payload, lambda: [cpu_seconds(process) for process in processes]
+        )
+    used = [later - earlier for earlier, later in zip(before, after, strict=True)]
+    return (took, used[0], used[1]) if used else (took, 0.0, 0.0)
 
 
 @contextmanager
@@ -116,7 +53,7 @@ def _pass_through(setup: Setup) -> Iterator[Contenders]:
     relays: list[subprocess.Popen[bytes]] = []
 
     def through_hub() -> dict[str, float]:
-        took, hub_cpu, runner_cpu = _through_hub(setup.hub, setup, sequence, payload)
+        took, hub_cpu, runner_cpu = _through_hub(setup, sequence, payload)
         values = {"rate": megabytes / took}
         if setup.hub.process is not None:
             values |= {
@@ -132,7 +69,7 @@ def _pass_through(setup: Setup) -> Iterator[Contenders]:
         relays.append(subprocess.Popen(command))
 
     def through_socat() -> dict[str, float]:
-        took = _over_sockets(setup, payload, socat)
+        took = over_sockets(setup, payload, socat)
         relay = relays.pop()
         relay.wait()
         return {"rate": megabytes / took}
@@ -141,14 +78,14 @@ def _pass_through(setup: Setup) -> Iterator[Contenders]:
         def start(listen: int, target: int) -> None:
             setup.pool.submit(workers.relay, listen, ("127.0.0.1", target))
 
-        return {"rate": megabytes / _over_sockets(setup, payload, start)}
+        return {"rate": megabytes / over_sockets(setup, payload, start)}
 
     contenders: Contenders = {HUB: through_hub}
     if setup.socat is not None:
         contenders["socat between two TCP hops"] = through_socat
     contenders |= {
         "Python between two TCP hops": through_python,
-        "the client alone, one hop": lambda: {"rate": megabytes / _client_alone(setup, payload)},
+        "the client alone, one hop": lambda: {"rate": megabytes / client_alone(setup, payload)},
     }
     with setup.hub.sequence(authors.PASS_ON, gives=payload.kind) as sequence:
         try:
@@ -168,7 +105,7 @@ def _items(
         payload = Payload(kind, setup.sizes.items)
 
         def through_hub() -> dict[str, float]:
-            took, hub_cpu, runner_cpu = _through_hub(setup.hub, setup, sequence, payload)
+            took, hub_cpu, runner_cpu = _through_hub(setup, sequence, payload)
             values = {"rate": payload.count / took / 1e3}
             if setup.hub.process is not None:
                 values |= {
@@ -181,7 +118,7 @@ def _items(
             return {"rate": setup.pool.submit(baseline, payload.count).result() / 1e3}
 
         def alone() -> dict[str, float]:
-            return {"rate": payload.count / _client_alone(setup, payload) / 1e3}
+            return {"rate": payload.count / client_alone(setup, payload) / 1e3}
 
         contenders: Contenders = {HUB: through_hub, name: loop}
         if kind is Kind.LINES:
@@ -297,53 +234,27 @@ def _upload(setup: Setup) -> Iterator[Contenders]:
 def _round_trip(setup: Setup) -> Iterator[Contenders]:
     hub, count = setup.hub, setup.sizes.round_trips
 
-    def summary(times: list[float]) -> dict[str, float]:
-        times.sort()
-        return {"p50": times[len(times) // 2] * 1e6, "p99": times[len(times) * 99 // 100] * 1e6}
-
     def through_hub() -> dict[str, float]:
         with hub.instance(sequence) as instance:
             head = hub.input_head(instance, Kind.LINES, end=True)
             output = hub.path("instance", instance, "output")
             return summary(setup.pool.submit(workers.round_trips, hub.address, head, output, count).result())
 
-    def ping_pong(streams: bool) -> dict[str, float]:
-        path = str(setup.folder / "echo.sock")
-        echo = setup.pool.submit(workers.echo, path, streams=streams)
-        times = setup.pool.submit(workers.ping_pong, path, count, streams=streams).result()
-        echo.result()
-        return summary(times)
-
     with hub.sequence(authors.PASS_ON) as sequence:
         yield {
             HUB: through_hub,
-            "unix socket, asyncio streams": lambda: ping_pong(True),
-            "unix socket, asyncio protocols": lambda: ping_pong(False),
+            "unix socket, asyncio streams": lambda: ping_pong(setup, count, streams=True),
+            "unix socket, asyncio protocols": lambda: ping_pong(setup, count, streams=False),
         }
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _server(kind: str, body: bytes) -> Iterator[tuple[Address, Process]]:
-    """Run one of the servers to compare with for as long as the block lasts."""
-    command = [sys.executable, "-m", "bench.servers", kind]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        try:
-            child.stdin.write(body)
-            child.stdin.close()
-            yield ("127.0.0.1", int(child.stdout.readline())), Process(child.pid)
-        finally:
-            end_process(child)
-
-
 def _flooded(setup: Setup, path: str, stack: ExitStack) -> Contenders:
     body = workers.body_of(setup.hub.address, path)
-    aiohttp, _ = stack.enter_context(_server("aiohttp", body))
-    bare, _ = stack.enter_context(_server("bytes", body))
+    aiohttp, _ = stack.enter_context(server("aiohttp", body))
+    bare, _ = stack.enter_context(server("bytes", body))
 
     def flood(address: Address, path: str) -> dict[str, float]:
         asked = setup.pool.submit(workers.flood, address, path, _CONNECTIONS, setup.sizes.requests)
@@ -376,17 +287,9 @@ def _instances(setup: Setup) -> Iterator[Contenders]:
 # --- memory ---------------------------------------------------------------------------------------------------------
 
 
-def _process_of(hub: Hub) -> Process:
-    if hub.process is None:
-        raise NotHere("the process of the hub is not known; name it with --hub-pid")
-    if not hasattr(hub.process, "memory_full_info") or not Path("/proc/self/smaps").exists():
-        raise NotHere("this system does not say how much memory processes share")
-    return hub.process
-
-
 @contextmanager
 def _idle_hub(setup: Setup) -> Iterator[Contenders]:
-    _process_of(setup.hub)
+    process_of(setup.hub)
     turns = 0
 
     def hub_memory() -> dict[str, float]:
@@ -397,11 +300,11 @@ def _idle_hub(setup: Setup) -> Iterator[Contenders]:
             ready = {"ready": (time.perf_counter() - began) * _MS} if setup.own else {}
             with hub.sequence(authors.SAY_SOMETHING) as sequence, hub.connection() as http:
                 _first_byte(hub, http, sequence)
-            return {**ready, "memory": resident_memory(_process_of(hub))}
+            return {**ready, "memory": resident_memory(process_of(hub))}
 
     def aiohttp_memory() -> dict[str, float]:
         began = time.perf_counter()
-        with _server("aiohttp", b"{}") as (address, process):
+        with server("aiohttp", b"{}") as (address, process):
             took = time.perf_counter() - began
             workers.body_of(address, "/")
             return {"ready": took * _MS, "memory": resident_memory(process)}
@@ -412,7 +315,7 @@ def _idle_hub(setup: Setup) -> Iterator[Contenders]:
 @contextmanager
 def _idle_instances(setup: Setup) -> Iterator[Contenders]:
     hub, count = setup.hub, setup.sizes.idle_instances
-    _process_of(hub)
+    process_of(hub)
 
     def instances() -> dict[str, float]:
         with ExitStack() as stack, hub.connection() as http:
@@ -441,12 +344,12 @@ def _idle_python() -> Iterator[Process]:
 
 @contextmanager
 def _idle_streams(setup: Setup) -> Iterator[Contenders]:
-    _process_of(setup.hub)
+    process_of(setup.hub)
     count = setup.sizes.idle_streams
     turns = 0
 
     def open_streams(hub: Hub) -> dict[str, float]:
-        process = _process_of(hub)
+        process = process_of(hub)
         with hub.sequence(authors.WAIT) as sequence, hub.instance(sequence) as instance, ExitStack() as stack:
             path = hub.path("instance", instance, "output")
             with hub.connection() as reader:
@@ -539,6 +442,8 @@ CASES = (
         ),
         _round_trip,
     ),
+    EVENT_ROUND_TRIP,
+    *TOPIC_CASES,
     Case(
         "version",
         "GET /version on 16 keep-alive connections",
@@ -572,6 +477,9 @@ CASES = (
         (Figure("memory", "open stream at rest, 500 open", "KiB", False, Goal(15, 8)),),
         _idle_streams,
     ),
+    MANY_INSTANCES,
+    END,
+    MEMORY,
     RELOAD,
     *SDK_CASES,
 )

@@ -56,6 +56,13 @@ class Sizes:
     idle_streams: int = 500
     uploads: int = 20  # a round gives their median
     packed_bytes: int = 300_000_000  # of a large package, about
+    topic_blocks: int = 1_000  # MiB, of all readers together
+    topic_messages: int = 5_000
+    many_instances: int = 500
+    rest_seconds: float = 10.0  # in which they do nothing
+    ends: int = 5  # a round gives their median
+    passed_blocks: int = 10_000  # MiB
+    stalled_blocks: int = 256  # MiB; more than fits between a sender and a reader that reads nothing
 
 
 QUICK = Sizes(
@@ -70,6 +77,13 @@ QUICK = Sizes(
     idle_streams=10,
     uploads=2,
     packed_bytes=1_000_000,
+    topic_blocks=2,
+    topic_messages=50,
+    many_instances=5,
+    rest_seconds=0.2,
+    ends=1,
+    passed_blocks=3,
+    stalled_blocks=64,
 )
 
 

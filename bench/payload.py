@@ -111,6 +111,46 @@ class Checker:
             raise WrongResult(f"{self.received} bytes came of {self.size}")
 
 
+class OctetsChecker:
+    """Checks octets as `Checker` does and keeps no block of its own, so that a hundred of it do not crowd the caches."""
+
+    def __init__(self, payload: Payload) -> None:
+        self.received = 0
+        self.size = payload.size
+        self._block = _octets()
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether everything has come."""
+        return self.received >= self.size
+
+    def take(self, piece: memoryview) -> None:
+        """Compare a piece.
+
+        Raises:
+            WrongResult: it is another one, or too much.
+        """
+        if self.received + len(piece) > self.size:
+            raise WrongResult(f"more came than the {self.size} bytes there should be")
+        while piece:
+            number, offset = divmod(self.received, MIB)
+            wanted = self._block if offset >= _STAMP else b"%016d" % number
+            part = piece[: len(wanted) - offset]
+            if not wanted.startswith(part, offset):
+                raise WrongResult(f"the {len(part)} bytes at {self.received} are not what should be there")
+            self.received += len(part)
+            piece = piece[len(part) :]
+
+    def end(self) -> None:
+        """Take the end.
+
+        Raises:
+            WrongResult: it is too early.
+        """
+        if not self.complete:
+            raise WrongResult(f"{self.received} bytes came of {self.size}")
+
+
 @lru_cache(maxsize=1)
 def _octets() -> bytes:
     return random.Random(1).randbytes(MIB)

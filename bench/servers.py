@@ -1,6 +1,6 @@
 """Servers to compare a hub with: ``python -m bench.servers aiohttp|bytes`` serves the body it reads from stdin.
 
-It prints its port when it is ready and ends on SIGTERM.
+``aiohttp`` answers a GET, and a POST when it has read its body. It prints its port when it is ready and ends on SIGTERM.
 """
 
 import asyncio
@@ -29,8 +29,12 @@ async def _serve_aiohttp(body: bytes, ended: asyncio.Event) -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(body=body, content_type="application/json")
 
+    async def read(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=202, body=body, content_type="application/json")
+
     application = web.Application()
-    application.add_routes([web.get("/", answer)])
+    application.add_routes([web.get("/", answer), web.post("/", read)])
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -53,7 +57,7 @@ async def _serve_bytes(body: bytes, ended: asyncio.Event) -> None:
 async def _serve(kind: str, body: bytes) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    await (_serve_aiohttp if kind == "aiohttp" else _serve_bytes)(body, ended)
+    await (_serve_bytes if kind == "bytes" else _serve_aiohttp)(body, ended)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 from .hub import Hub, package
 from .measure import HUB, Case, Contenders, Figure, Goal, NotHere, Setup
+from .memory import Peak
 from .payload import MIB, WrongResult
-from .processes import Process, resident_memory
 from .wire import request_head
 
 _TAR = "tar xzf"
@@ -150,27 +150,6 @@ def _send(hub: Hub, sent: _Package) -> tuple[float, str]:
         return time.perf_counter() - began, str(answer["id"])
 
 
-class _Peak:
-    """The most memory of a process since ``reset``; Linux only."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        self._folder = Path(f"/proc/{process.pid}")
-        self._before = 0.0
-
-    def reset(self) -> None:
-        """Begin anew with what it has now."""
-        (self._folder / "clear_refs").write_text("5")
-        self._before = resident_memory(self._process)
-
-    def growth(self) -> float:
-        """Return by how many MiB the process was larger than at the reset, at most."""
-        for line in (self._folder / "status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return max(0.0, int(line.split()[1]) / 1024 - self._before)
-        raise NotHere("the system does not say how large a process has been")
-
-
 @contextmanager
 def _large_upload(setup: Setup) -> Iterator[Contenders]:
     tar = shutil.which("tar")
@@ -179,9 +158,7 @@ def _large_upload(setup: Setup) -> Iterator[Contenders]:
     hub = setup.hub
     sent = _Package(setup.folder / "large.tar.gz", setup.sizes.packed_bytes)
     megabytes = sent.size / 1e6
-    peak = None
-    if hub.process is not None and Path("/proc/self/clear_refs").exists():
-        peak = _Peak(hub.process)
+    peak = Peak(hub.process) if hub.process is not None and Peak.is_known() else None
 
     def upload() -> dict[str, float]:
         os.sync()  # what was written before is no burden of this turn

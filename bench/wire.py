@@ -88,14 +88,19 @@ class Connection:
         """Return the body to its end: only then has a hub that answers early done what was asked."""
         return b"".join(bytes(piece) for piece in self.pieces())
 
-    def open(self, path: str) -> None:
+    def open(self, path: str, **headers: str) -> None:
         """Ask for a stream; its bytes come from `pieces`.
 
         Raises:
             WrongResult: the answer is an error.
         """
-        self.link.sendall(request_head("GET", path, self.address))
+        self.link.sendall(request_head("GET", path, self.address, **headers))
         self.expect_success()
+
+    def rest_of_read(self) -> bytes:
+        """Return what came behind the head, for somebody who reads on from the socket."""
+        held, self._start = bytes(self._buffer[self._start : self._end]), self._end
+        return held
 
     def expect_success(self) -> None:
         """Read the head of an answer.

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -68,6 +68,22 @@ def answer(address: Address, payload: Payload) -> float:
         for block in payload.chunked():
             link.sendall(block)
         link.sendall(LAST_CHUNK)
+    return began
+
+
+def answer_many(address: Address, payload: Payload, readers: int) -> float:
+    """Send a payload to many readers, as `answer` does, block by block; return when that began."""
+    assert next(payload.chunked())
+    with ExitStack() as stack:
+        links = [stack.enter_context(connect(address)) for _ in range(readers)]
+        for link in links:
+            link.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        began = time.monotonic()
+        for block in payload.chunked():
+            for link in links:
+                link.sendall(block)
+        for link in links:
+            link.sendall(LAST_CHUNK)
     return began
 
 
@@ -155,6 +171,35 @@ def round_trips(address: Address, input_head: bytes, output_path: str, count: in
         writer.rest()
         if any(pieces):
             raise WrongResult("more came back than was sent")
+    return times[_WARM_UP:]
+
+
+def event_trips(address: Address, emit_path: str, events_path: str, count: int) -> list[float]:
+    """Return the seconds of ``count`` events, each sent when the answer to the one before it has come.
+
+    Raises:
+        WrongResult: another event comes back.
+    """
+    times: list[float] = []
+    with Connection(address) as writer, Connection(address) as reader:
+        reader.open(events_path)
+        pieces = reader.pieces()
+        for number in range(count + _WARM_UP):
+            message = f"{number:08}" + "." * (ITEM - 8)
+            body = b'{"eventName":"ping","message":"%b"}' % message.encode()
+            request = request_head(
+                "POST", emit_path, address, Content_Type="application/json", Content_Length=str(len(body))
+            )
+            began = time.perf_counter()
+            writer.link.sendall(request + body)
+            answer = bytes(next(pieces))
+            while not answer.endswith(b"\n"):
+                answer += next(pieces)
+            times.append(time.perf_counter() - began)
+            writer.expect_success()
+            writer.rest()
+            if orjson.loads(answer) != message:
+                raise WrongResult(f"{message!r} came back as {answer!r}")
     return times[_WARM_UP:]
 
 
@@ -367,22 +412,51 @@ def flood(address: Address, path: str, connections: int, count: int) -> float:
         return runner.run(run())
 
 
-def _answer(address: Address, request: bytes) -> bytes:
-    """Return a whole answer, head and body."""
+def post_each(address: Address, path: str, payload: Payload) -> float:
+    """Send each line as a request of its own, when the one before it is answered; return the seconds it took.
+
+    Raises:
+        WrongResult: one is refused, or answered in another way than the first.
+    """
+    lines = b"".join(payload.blocks()).splitlines(keepends=True)
+    head = request_head("POST", path, address, Content_Type=payload.kind, Content_Length=str(ITEM))
     with connect(address) as link:
-        link.sendall(request)
-        answer = b""
-        while b"\r\n\r\n" not in answer:
-            answer += _receive(link)
-        head, _, body = answer.partition(b"\r\n\r\n")
-        fields = [line.partition(b":") for line in head.lower().split(b"\r\n")]
-        length = next((int(value) for name, _, value in fields if name == b"content-length"), None)
-        if length is None:
-            raise WrongResult(f"an answer has no length: {head!r}")
-        while len(body) < length:
-            more = _receive(link)
-            answer, body = answer + more, body + more
-        return answer
+        began = time.perf_counter()
+        first = _ask(link, head + lines[0])
+        status, body = first[:13], first.partition(b"\r\n\r\n")[2]
+        if not status.startswith(b"HTTP/1.1 20"):
+            raise WrongResult(f"a message was refused: {first[:300]!r}")
+        for line in lines[1:]:
+            link.sendall(head + line)
+            answer = _receive(link)
+            while len(answer) < len(first):
+                answer += _receive(link)
+            if not (answer.startswith(status) and answer.endswith(body) and len(answer) == len(first)):
+                raise WrongResult(f"an answer differs from the first: {answer[:300]!r}")
+    return time.perf_counter() - began
+
+
+def _answer(address: Address, request: bytes) -> bytes:
+    """Return a whole answer, head and body, on a connection of its own."""
+    with connect(address) as link:
+        return _ask(link, request)
+
+
+def _ask(link: socket.socket, request: bytes) -> bytes:
+    """Return a whole answer, head and body."""
+    link.sendall(request)
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += _receive(link)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    fields = [line.partition(b":") for line in head.lower().split(b"\r\n")]
+    length = next((int(value) for name, _, value in fields if name == b"content-length"), None)
+    if length is None:
+        raise WrongResult(f"an answer has no length: {head!r}")
+    while len(body) < length:
+        more = _receive(link)
+        answer, body = answer + more, body + more
+    return answer
 
 
 def _receive(link: socket.socket) -> bytes:

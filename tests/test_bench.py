@@ -6,7 +6,8 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from bench.__main__ import main
 from bench.authors import COUNT_UP, function
 from bench.cases import CASES
 from bench.measure import HUB, Case, Figure, Goal, NotHere, Result, Setup, run_case
-from bench.payload import ITEM, MIB, Checker, Kind, Payload, WrongResult
+from bench.payload import ITEM, MIB, Checker, Kind, OctetsChecker, Payload, WrongResult
+from bench.processes import Process, cpu_seconds, run_seconds
+from bench.topics import Reader, read_all
 from bench.wire import Connection
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +54,15 @@ def test_the_quick_form_gives_right_results_and_leaves_nothing_behind(tmp_path: 
         "start",
         "large-upload",
         "round-trip",
+        "event-round-trip",
+        "topic-1",
+        "topic-10",
+        "topic-100",
+        "topic-messages",
         "version",
+        "many-instances",
+        "end",
+        "memory",
         "reload",
         "stream",
         "author",
@@ -63,7 +74,7 @@ def test_the_quick_form_gives_right_results_and_leaves_nothing_behind(tmp_path: 
         env={**os.environ, "TMPDIR": str(scratch)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     run = json.loads(written.read_text())
@@ -171,6 +182,40 @@ def test_what_should_come_is_accepted_however_it_is_cut(cuts: list[int]):
     checker.end()
 
 
+@given(st.lists(st.integers(1, MIB), max_size=6))
+def test_a_checker_for_many_readers_accepts_octets_however_they_are_cut(cuts: list[int]):
+    payload = Payload(Kind.OCTETS, 3)
+    checker, content = OctetsChecker(payload), memoryview(whole(payload))
+    for cut in cuts:
+        checker.take(content[:cut])
+        content = content[cut:]
+    checker.take(content)
+    checker.end()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:MIB] + content[2 * MIB :],
+        lambda content: content[MIB : 2 * MIB] + content[:MIB] + content[2 * MIB :],
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+        lambda content: content[:-1],
+        lambda content: content + b"x",
+    ],
+    ids=["lost block", "swapped blocks", "changed byte", "last byte lost", "surplus"],
+)
+def test_a_checker_for_many_readers_notices_what_the_other_notices(damage):
+    payload = Payload(Kind.OCTETS, 3)
+    checker = OctetsChecker(payload)
+
+    def check_damaged() -> None:
+        checker.take(memoryview(damage(whole(payload))))
+        checker.end()
+
+    with pytest.raises(WrongResult):
+        check_damaged()
+
+
 @pytest.mark.parametrize(
     ("kind", "damage"),
     [
@@ -245,6 +290,109 @@ def read_chunked(framed: bytes, cuts: list[int]) -> bytes:
 def test_a_chunked_answer_is_read_whole_however_it_is_cut(chunks: list[bytes], cuts: list[int]):
     framed = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     assert read_chunked(framed, cuts) == b"".join(chunks)
+
+
+def framed_octets(payload: Payload) -> bytes:
+    return b"".join(bytes(block) for block in payload.chunked()) + b"0\r\n\r\n"
+
+
+@given(st.lists(st.one_of(st.integers(1, 5), st.integers(65_530, 65_550), st.integers(1, MIB)), max_size=30))
+def test_a_reader_of_many_reads_a_chunked_body_however_it_is_cut(cuts: list[int]):
+    payload = Payload(Kind.OCTETS, 1)
+    reader, framed = Reader(OctetsChecker(payload)), memoryview(framed_octets(payload))
+    for cut in cuts:
+        reader.take(framed[:cut])
+        framed = framed[cut:]
+    reader.take(framed)
+    assert reader.ended
+    assert reader.checker.complete
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda framed: framed.replace(b"\r\n10000\r\n", b"\r\n1000g\r\n", 1).ljust(600), "size of a chunk"),
+        (lambda framed: framed[:65_543] + b"x" + framed[65_543:], "where a chunk should begin"),
+        (lambda framed: framed[:-2] + b"xx", "where the body should end"),
+        (lambda framed: framed + b"HTTP", "where a chunk should begin"),
+    ],
+    ids=["no size", "surplus in a chunk", "no end", "more than the body"],
+)
+@pytest.mark.parametrize("cut", [7, MIB * 2])
+def test_a_reader_of_many_notices_what_is_not_framed_as_it_should_be(damage, why: str, cut: int):
+    payload = Payload(Kind.OCTETS, 1)
+    reader, framed = Reader(OctetsChecker(payload)), memoryview(damage(framed_octets(payload)))
+
+    def take_all() -> None:
+        for start in range(0, len(framed), cut):
+            reader.take(framed[start : start + cut])
+
+    with pytest.raises(WrongResult, match=why):
+        take_all()
+
+
+def test_many_readers_are_all_read_to_their_ends_and_one_that_is_broken_off_is_noticed():
+    payload = Payload(Kind.OCTETS, 1)
+    framed = framed_octets(payload)
+
+    def send(link: socket.socket, content: bytes) -> None:
+        with link, suppress(ConnectionError):  # the reader gives up when another one is broken off
+            link.sendall(content)
+
+    def read(*contents: bytes) -> float:
+        pairs = [socket.socketpair() for _ in contents]
+        readers = [Reader(OctetsChecker(payload)) for _ in contents]
+        with ThreadPoolExecutor(len(contents)) as threads:
+            for (sender, _), content in zip(pairs, contents, strict=True):
+                threads.submit(send, sender, content)
+            try:
+                return read_all([(link, reader) for (_, link), reader in zip(pairs, readers, strict=True)])
+            finally:
+                for _, link in pairs:
+                    link.close()
+
+    assert read(framed, framed, framed) > 0
+    with pytest.raises(WrongResult, match="broken off after 65536 bytes"):
+        read(framed, framed[: 65_536 + 7])
+
+
+def test_each_message_is_answered_before_the_next_is_sent_and_a_refusal_is_a_wrong_result():
+    payload = Payload(Kind.LINES, 3)
+    came: list[bytes] = []
+
+    def serve(listener: socket.socket, answers: list[bytes]) -> None:
+        with listener, listener.accept()[0] as link:
+            for answer in answers:
+                request = b""
+                while len(request.partition(b"\r\n\r\n")[2]) < ITEM:
+                    request += link.recv(4096)
+                came.append(request.partition(b"\r\n\r\n")[2])
+                link.sendall(answer)
+
+    def post(*statuses: str) -> float:
+        listener = socket.create_server(("127.0.0.1", 0))
+        answers = [f"HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n{{}}".encode() for status in statuses]
+        with ThreadPoolExecutor(1) as threads:
+            serving = threads.submit(serve, listener, answers)
+            took = workers.post_each(listener.getsockname(), "/", payload)
+            serving.result()
+            return took
+
+    assert post("202 Accepted", "202 Accepted", "202 Accepted") > 0
+    assert b"".join(came) == whole(payload)
+    with pytest.raises(WrongResult, match="was refused"):
+        post("503 Busy")
+    with pytest.raises(WrongResult, match="differs from the first"):
+        post("202 Accepted", "503 Declined")
+
+
+def test_the_processor_time_of_many_is_the_sum_of_theirs_and_those_that_are_gone_count_nothing():
+    me = Process()
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        other = Process(child.pid)
+    alone = run_seconds([me])
+    assert 0 < alone <= run_seconds([me, other])
+    assert abs(run_seconds([me]) - cpu_seconds(me)) < 1
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(1, 50)))
