@@ -18,6 +18,8 @@ from runner.protocol.channels import Channel
 from runner.protocol.errors import RemoteProtocolError
 from runner.protocol.hello import HelloDecoder
 
+from .transports import write_together
+
 HELLO_TIMEOUT = 10.0  # seconds; a stranger that says half a hello must not stay
 MAX_STRANGERS = (
     1000  # links without a hello at a time; a runner says its hello at once, so the oldest is none
@@ -130,10 +132,10 @@ class Link(asyncio.Protocol):
         held = fcntl.ioctl(link.fileno(), termios.FIONREAD, bytes(4))
         return int.from_bytes(held, sys.byteorder)
 
-    def write(self, data: bytes) -> None:
-        """Send immutable bytes; what is written to a lost link is nothing."""
+    def write(self, *pieces: bytes) -> None:
+        """Send immutable bytes, in one piece or in several; what is written to a lost link is nothing."""
         if not self.lost:
-            self._transport.write(data)
+            write_together(self._transport, pieces)
 
     async def drain(self) -> None:
         """Wait while the peer is behind.

@@ -64,15 +64,15 @@ class InletWriter:
     async def __aexit__(self, *_: object) -> None:
         self._turn.end()
 
-    async def write(self, chunk: bytes) -> None:
-        """Send a chunk and wait while the runner is behind.
+    async def write(self, *pieces: bytes) -> None:
+        """Send the pieces of a chunk and wait while the runner is behind.
 
         Raises:
             Gone: the stream has ended.
         """
-        async with self._turn.writing(chunk):
+        async with self._turn.writing(pieces[-1]):
             link = await self._inlet.link()
-            link.write(chunk)
+            link.write(*pieces)
             try:
                 await link.drain()
             except ConnectionError:

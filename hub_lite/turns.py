@@ -14,6 +14,11 @@ class Turns:
         self._holder: Turn | None = None
         self._waiters: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def free(self) -> bool:
+        """Whether nobody has left a message unfinished, so that a whole one may be written at once."""
+        return self._holder is None
+
     def turn(self, *, lines: bool) -> "Turn":
         """Return a writer's turn. With ``lines`` it is kept until a line is whole, otherwise until a message is said to end."""
         return Turn(self, lines=lines)

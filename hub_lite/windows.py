@@ -341,6 +341,10 @@ class Window:
             parts.append(chunk)
         return b"".join(parts)
 
+    def _whole_size(self, offset: int) -> int:
+        index, skip = self._locate(offset)
+        return len(self._chunks[index]) - skip
+
     def _trim(self) -> None:
         start = self._end - self._capacity
         if self._lossless and start > self._floor:
@@ -523,6 +527,28 @@ class Cursor(AsyncIterator[bytes]):
                     raise StreamFailed(window._failure)
                 return b""
             await self._more()
+
+    async def read_pieces(self, max_bytes: int = DEFAULT_READ) -> list[bytes]:
+        """Return what `read` does and, in pieces as they were written, what fits behind it; ``[b""]`` is the clean end.
+
+        So a reader of big chunks gets several at once, and none of them is copied.
+
+        Raises:
+            WindowError: as `read` does.
+        """
+        pieces = [await self.read(max_bytes)]
+        window = self._window
+        end = window._end if self._until is None else min(window._end, self._until)
+        room = max_bytes - len(pieces[0])
+        while pieces[0] and self._offset < end:
+            size = window._whole_size(self._offset)
+            if size > room or self._offset + size > end:
+                break  # a part of it would be a copy
+            piece = window._take(self._offset, min(room, end - self._offset))
+            self._offset += len(piece)
+            room -= len(piece)
+            pieces.append(piece)
+        return pieces
 
     async def _more(self) -> None:
         window = self._window

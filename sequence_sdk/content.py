@@ -11,6 +11,7 @@ import enum
 import io
 import itertools
 import json
+import os
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -170,7 +171,6 @@ class LineDecoder(Decoder):
         self._held = 0
         items = self._decode(block) if len(block) <= self._max_item else self._decode_up_to_long_line(block)
         if self.failure is None:
-            self._lines += block.count(b"\n")
             self._hold(chunk[cut:])
         return items
 
@@ -192,9 +192,8 @@ class LineDecoder(Decoder):
         start = 0
         while (end := block.find(b"\n", start)) >= 0:
             if end - start > self._max_item:
-                items = self._decode(block[:start])
+                items = self._decode(block[:start]) if start else []
                 if self.failure is None:
-                    self._lines += block.count(b"\n", 0, start)
                     self._fail_long(block[start : start + _SHOWN_BYTES])
                 return items
             start = end + 1
@@ -222,7 +221,7 @@ class LineDecoder(Decoder):
 
     @abstractmethod
     def _decode(self, block: bytes) -> list[Any]:
-        """Return the items of whole lines, up to a failure."""
+        """Return the items of one whole line or more, up to a failure, and add those lines to ``_lines``."""
 
 
 def _show(line: bytes, more: str = "") -> str:
@@ -237,34 +236,52 @@ class TextDecoder(LineDecoder):
 
     def _decode(self, block: bytes) -> list[str]:
         items: list[str] = []
-        number = self._lines  # of the lines that are done with
         while True:
             try:
-                return items + list(io.StringIO(block.decode("utf-8"), newline="\n"))
+                good = list(io.StringIO(block.decode("utf-8"), newline="\n"))
+                self._lines += len(good)
+                return items + good if items else good
             except UnicodeDecodeError as error:
                 start = block.rfind(b"\n", 0, error.start) + 1
                 good = list(io.StringIO(block[:start].decode("utf-8"), newline="\n"))
                 items += good
-                number += len(good) + 1
+                self._lines += len(good) + 1
                 line, _, block = block[start:].partition(b"\n")
                 place = error.start - start
-                if not self._may_go_on(number, f"byte {place} (0x{line[place]:02x}) is not UTF-8", line):
+                if not self._may_go_on(self._lines, f"byte {place} (0x{line[place]:02x}) is not UTF-8", line):
                     return items
 
 
 class NdjsonDecoder(LineDecoder):
-    """One JSON value a line; blank lines are nothing."""
+    """One JSON value a line; blank lines are nothing.
+
+    The lines of a block are parsed as one array, which takes two thirds of the time that they take one by one. Lines that are
+    no JSON may make an array too, even one of the right length: ``{"a":[1``, ``2]}`` and ``3,4``. So there is a mark between
+    any two, a string that whoever wrote the lines cannot know. Where every other element is the mark, and no mark is
+    missing, none was swallowed by a value that two lines share, and there is one value between two marks, no more.
+    """
 
     def __init__(self, *, max_item: int = MAX_ITEM, refuse: Refuse = refuse_nothing) -> None:
         super().__init__(max_item=max_item, refuse=refuse)
         self._loads, _ = json_functions()
+        self._mark = os.urandom(8).hex()
+        self._joint = f',"{self._mark}",'.encode()
 
     def _decode(self, block: bytes) -> list[Any]:
-        lines = block.removesuffix(b"\n").split(b"\n")
-        try:
-            return list(map(self._loads, lines))
-        except (ValueError, RecursionError):  # a bad line, or only a blank one: find out which
-            return self._decode_each(lines)
+        text = block.removesuffix(b"\n")
+        marks = text.count(b"\n")
+        if marks:
+            try:
+                joined: list[Any] = self._loads(b"[%b]" % text.replace(b"\n", self._joint))
+            except (ValueError, RecursionError):
+                pass  # a bad line, or only a blank one: found out below
+            else:
+                if len(joined) == 2 * marks + 1 and joined[1::2].count(self._mark) == marks:
+                    self._lines += marks + 1
+                    return joined[::2]
+        items = self._decode_each(text.split(b"\n"))
+        self._lines += marks + 1
+        return items
 
     def _decode_each(self, lines: list[bytes]) -> list[Any]:
         items = []

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from .answers import HUB
 
@@ -22,6 +23,24 @@ async def chunks(request: web.Request) -> AsyncIterator[bytes]:
     """
     while chunk := await _whole(request, request.content.readany):
         yield chunk
+
+
+async def unjoined(request: web.Request) -> AsyncIterator[list[bytes]]:
+    """Yield a body as ``chunks`` does, but each chunk in the pieces that aiohttp has made of it, at least one.
+
+    aiohttp's own reader joins all that it holds, which is one copy of every byte for somebody who can do without.
+    """
+    while not request.content.at_eof():
+        if received := await _whole(request, partial(_received, request.content)):
+            yield received
+
+
+async def _received(content: StreamReader) -> list[bytes]:
+    if content._exception is not None:
+        raise content._exception
+    while not content._buffer and not content._eof:
+        await content._wait("unjoined")
+    return [content._read_nowait_chunk(-1) for _ in range(len(content._buffer))]
 
 
 async def pieces(request: web.Request) -> AsyncIterator[tuple[bytes, bool]]:

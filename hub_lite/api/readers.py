@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from hub_lite.errors import BadRequest, HubError
+from hub_lite.transports import write_together
 from hub_lite.windows import Cursor, OffsetOutOfRange, ReaderStalled, Start, StreamFailed, WindowClosed
 from runner.protocol.log_record import Level, LogRecord, encode_log
 
@@ -85,11 +87,12 @@ async def send_to_client(
             return web.Response(headers=headers)  # which takes no bytes away from a reader that wants them
         response = web.StreamResponse(headers=headers)
         response.enable_chunked_encoding()
-        await response.prepare(request)
+        writer = await response.prepare(request)
+        assert writer is not None  # noqa: S101 - for the type checker: an answer that has ended would have none
         cut_off = _cut_off_when_stalled(cursor, request)
         companion = beside() if beside is not None else None
         try:
-            await _copy(cursor, response, lost, lines=lines)
+            await _copy(cursor, _Frames(request, writer), lost, lines=lines)
         except (StreamFailed, WindowClosed, ReaderStalled):
             break_off(request)
         except ConnectionError:
@@ -133,10 +136,39 @@ def _cut_off_when_stalled(cursor: Cursor, request: web.Request) -> asyncio.Event
     return cut_off
 
 
-async def _copy(cursor: Cursor, response: web.StreamResponse, lost: Lost | None, *, lines: bool) -> None:
+class _Frames:
+    """The body of an answer in HTTP chunks, below aiohttp, which copies each chunk to join it with its frame.
+
+    The bytes go to the transport as they are in the window, the same ones for every reader.
+    """
+
+    def __init__(self, request: web.Request, writer: AbstractStreamWriter) -> None:
+        self._request = request
+        self._writer = writer
+
+    async def write(self, *pieces: bytes) -> None:
+        """Send bytes, one at least, as one chunk, and wait while the client is behind.
+
+        Raises:
+            ConnectionError: the client is gone.
+        """
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        size = sum(map(len, pieces))
+        write_together(transport, (b"%x\r\n" % size, *pieces, b"\r\n"))
+        self._writer.output_size += size
+        await self._writer.drain()
+
+
+async def _copy(cursor: Cursor, response: _Frames, lost: Lost | None, *, lines: bool) -> None:
     skipping = False  # the rest of a line whose beginning is lost
-    while chunk := await cursor.read():
+    while (pieces := await cursor.read_pieces())[0]:
         missed = cursor.take_missed()
+        if not missed and not skipping:
+            await response.write(*pieces)
+            continue
+        chunk = b"".join(pieces)
         if missed:
             skipping = lines
             if lost is not None:

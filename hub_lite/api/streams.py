@@ -15,7 +15,7 @@ from sequence_sdk.content import ContentType
 from sequence_sdk.errors import UnsupportedContentType
 
 from .answers import OCTETS, require_accept, require_octets
-from .bodies import chunks, outlive_client
+from .bodies import outlive_client, unjoined
 from .instances import instance_of
 from .readers import break_off, lost_record, lost_text, open_at, send_to_client
 
@@ -100,8 +100,8 @@ def _require_readable(content_type: str) -> None:
 
 async def _pass_on(request: web.Request, inlet: Inlet, writer: InletWriter, *, end: bool) -> None:
     async with writer:
-        async for chunk in chunks(request):
-            await writer.write(chunk)
+        async for received in unjoined(request):
+            await writer.write(*received)
     if end:
         await inlet.end()
 

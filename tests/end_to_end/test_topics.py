@@ -379,3 +379,28 @@ async def test_a_hub_ends_although_senders_wait_for_readers_and_clients_hold_the
             for sending in (full, held, fed):
                 with pytest.raises(Exception):  # noqa: B017, PT011 - how the client hears of it is its own affair
                     await sending
+
+
+async def test_a_message_in_one_packet_waits_for_a_line_that_another_producer_has_begun(
+    talk: Talk, topic: str
+):
+    begun = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"be"
+        begun.set()
+        await go_on.wait()
+        yield b"gun\n"
+
+    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
+        beginning = group.create_task(post(talk, topic, slow(), "text/plain"))
+        async with talk.http.get(
+            f"{talk.url}/topic/{topic}", headers={"Content-Type": "text/plain"}
+        ) as answer:
+            assert await answer.content.readexactly(2) == b"be"
+            assert begun.is_set()
+            whole_one = group.create_task(post(talk, topic, b"whole\n", "text/plain"))
+            go_on.set()
+            assert await answer.content.readexactly(10) == b"gun\nwhole\n"
+            assert (await beginning, await whole_one) == (202, 202)

@@ -118,3 +118,54 @@ async def test_values_get_the_line_end_they_lack_and_text_stays_as_it_is():
                 await producer.write(data)
         with topic.open() as reader:
             assert await reader.read() == expected
+
+
+@given(
+    st.sampled_from(CONTENT_TYPES),
+    st.lists(st.sampled_from([b"", b"1", b"1\n", b'"a"\n2', b"\n"]), max_size=5),
+)
+def test_a_body_that_is_taken_at_once_leaves_what_a_producer_of_it_leaves(
+    content_type: str, bodies: list[bytes]
+):
+    async def both() -> tuple[bytes, bytes]:
+        book = topics()
+        at_once, piece_by_piece = book.obtain("a", content_type), book.obtain("b", content_type)
+        for body in bodies:
+            assert at_once.free
+            at_once.take(body)
+            async with piece_by_piece.producer() as producer:
+                await producer.write(body)
+        with at_once.open() as one, piece_by_piece.open() as other:
+            at_once.end_readers()
+            piece_by_piece.end_readers()
+            return await one.read(), await other.read()
+
+    taken, produced = asyncio.run(both())
+    assert taken == produced
+
+
+async def test_a_topic_is_not_free_in_the_middle_of_a_message_when_it_is_full_and_when_it_is_removed():
+    book = topics(10)
+    topic = book.create("a", "text/plain")
+    assert topic.free
+    async with topic.producer() as producer:
+        await producer.write(b"lin")
+        assert not topic.free
+        await producer.write(b"e\n")
+        assert topic.free
+        await producer.write(b"another\n")
+        assert not topic.free
+        with topic.open() as reader:
+            assert await reader.read() == b"line\nanother\n"
+            reader.acknowledge()
+            assert topic.free
+    book.remove("a")
+    assert not topic.free
+
+
+def test_a_body_that_is_taken_at_once_settles_the_type_of_a_topic():
+    book = topics()
+    topic = book.obtain("a", None)
+    topic.take(b"1\n")
+    with pytest.raises(TopicTypeMismatch):
+        book.obtain("a", "text/plain")

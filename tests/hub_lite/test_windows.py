@@ -971,3 +971,83 @@ async def test_a_patient_readers_place_is_kept_however_long_it_takes(clock):
     window.write(b"y")
     assert await waiting == b"y"
     assert take(slow) == b"y"
+
+
+# --- several pieces at once -----------------------------------------------------------------------------------------
+
+
+def take_pieces(cursor: Cursor, max_bytes: int = DEFAULT_READ) -> list[bytes]:
+    """Return what a read of pieces gives; it must not wait."""
+    reading = cursor.read_pieces(max_bytes)
+    try:
+        reading.send(None)
+    except StopIteration as done:
+        return done.value
+    reading.close()
+    raise AssertionError("the read waited")
+
+
+@given(
+    st.lists(st.integers(1, 3 * SHARE_BYTES), max_size=12),
+    st.integers(1, DEFAULT_READ),
+    st.booleans(),
+    st.integers(0, 3 * SHARE_BYTES),
+)
+def test_pieces_are_all_the_bytes_in_order_and_no_more_than_wanted(
+    sizes: list[int], max_bytes: int, own_end: bool, surplus: int
+):
+    window = Window(64 * DEFAULT_CAPACITY, lossless=True)
+    content = b"".join(bytes([number + 1]) * size for number, size in enumerate(sizes))
+    with window.open() as cursor:
+        at = 0
+        for size in sizes:
+            window.write(content[at : at + size])
+            at += size
+        if own_end:
+            window.end_readers()
+            window.write(bytes(surplus))  # for others
+        else:
+            window.end()
+        got = b""
+        while (pieces := take_pieces(cursor, max_bytes)) != [b""]:
+            assert all(pieces)
+            assert sum(map(len, pieces)) <= max_bytes
+            got += b"".join(pieces)
+        assert got == content
+
+
+def test_big_chunks_come_several_at_once_and_are_the_very_objects_that_were_written_to_every_reader():
+    chunks = [bytes([number]) * 2 * SHARE_BYTES for number in range(6)]
+    window = Window(lossless=True)
+    for chunk in chunks:
+        window.write(chunk)
+    with window.open("earliest") as one, window.open("earliest") as other:
+        for reader in (one, other):
+            first, second = take_pieces(reader), take_pieces(reader)
+            assert (len(first), len(second)) == (4, 2)
+            assert all(piece is chunk for piece, chunk in zip(first + second, chunks, strict=True))
+
+
+def test_pieces_count_as_delivered_at_the_next_read_all_of_them():
+    window = Window(lossless=True)
+    window.write(b"a" * SHARE_BYTES)
+    window.write(b"b" * SHARE_BYTES)
+    with window.open() as cursor:
+        assert len(take_pieces(cursor)) == 2
+        assert window.given == 0
+        cursor.acknowledge()
+        assert window.given == 2 * SHARE_BYTES
+    with window.open() as cursor:
+        window.end("it broke")
+        with pytest.raises(StreamFailed):
+            take_pieces(cursor)
+
+
+def test_what_is_missed_lies_before_the_first_of_the_pieces():
+    window = Window(4 * SHARE_BYTES, lossless=False)
+    with window.open() as cursor:
+        for number in range(6):
+            window.write(bytes([number]) * SHARE_BYTES)
+        pieces = take_pieces(cursor)
+        assert cursor.take_missed() == 2 * SHARE_BYTES
+        assert [piece[0] for piece in pieces] == [2, 3, 4, 5]

@@ -89,6 +89,53 @@ async def test_a_read_waits_for_bytes_and_gives_the_loop_a_turn(
     assert turns == [1]
 
 
+async def test_what_has_come_for_an_interrupted_read_is_returned_by_the_next(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    reader = SocketReader(ours)
+    task = asyncio.ensure_future(reader.read())
+    await asyncio.sleep(0)
+    theirs.send(b"abc")
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(reader.interrupt)  # between the bytes and the read that they are for
+    assert await task is None
+    theirs.send(b"def")
+    assert await reader.read() == b"abc"
+    assert await reader.read() == b"def"
+    reader.close()
+
+
+async def test_a_read_that_waits_can_be_interrupted_and_one_that_does_not_wait_cannot(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    reader = SocketReader(ours)
+    reader.interrupt()
+    task = asyncio.ensure_future(reader.read())
+    await asyncio.sleep(0)
+    assert not task.done()
+    reader.interrupt()
+    assert await task is None
+    theirs.send(b"abc")
+    assert await reader.read() == b"abc"
+
+
+async def test_bytes_that_nobody_wants_stay_with_the_hub_and_wake_nobody(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    reader = SocketReader(ours)
+    theirs.send(b"abc")
+    assert await reader.read() == b"abc"
+    theirs.send(b"def")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not asyncio.get_running_loop().remove_reader(ours.fileno())
+    assert ours.recv(10, socket.MSG_PEEK) == b"def"
+    assert await reader.read() == b"def"
+
+
 async def test_a_reset_is_a_lost_link_and_no_end() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,

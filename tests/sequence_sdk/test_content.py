@@ -255,6 +255,46 @@ def test_a_line_that_is_no_json_fails_behind_the_values_before_it(engine, line):
     assert decoder.failure is failure
 
 
+@given(
+    lines=st.lists(
+        st.sampled_from(
+            [
+                b"1",
+                b"2,3",
+                b"[4",
+                b"5]",
+                b'{"x":[{}',
+                b"{}]}",
+                b'"a',
+                b'b"',
+                b"",
+                b'{"a":1},{"b":2}',
+                b"1,null,2",
+                b"\r",
+            ]
+        ),
+        max_size=6,
+    )
+)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_lines_that_make_json_only_together_are_no_items(engine, lines):
+    with using(engine):
+        items, failure = outcome(NDJSON, [b"\n".join(lines)], MAX_ITEM)
+    expected, line = by_hand(NDJSON, b"\n".join(lines), MAX_ITEM)
+    assert items == expected
+    assert (failure and failure[1][0]) == line
+
+
+@pytest.mark.parametrize(
+    "lines", [[b"[1", b"2]", b"3,4"], [b'{"x":[{}', b"{}]}", b"1,null,2"], [b"[1", b"2]", b"3,4,5"]]
+)
+def test_as_many_values_as_lines_do_not_make_the_lines_json(engine, lines):
+    decoder = DECODERS[NDJSON]()
+    assert decoder.feed(b"0\n" + b"\n".join(lines) + b"\n") == [0]
+    assert decoder.failure is not None
+    assert decoder.failure.line == 2
+
+
 def test_the_last_json_line_may_fail_too(engine):
     decoder = DECODERS[NDJSON]()
     assert decoder.feed(b"1\n\n{") == [1]

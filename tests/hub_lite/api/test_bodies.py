@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from hub_lite.api.answers import HUB
-from hub_lite.api.bodies import chunks, outlive_client
+from hub_lite.api.bodies import chunks, outlive_client, unjoined
 
 DEADLINE = 10
 
@@ -64,6 +64,18 @@ class SlowTaker:
             await runner.cleanup()
 
 
+class SlowUnjoined(SlowTaker):
+    """The same, of pieces that are not joined."""
+
+    async def take(self, request: web.Request) -> None:
+        async for pieces in unjoined(request):
+            assert pieces
+            assert all(pieces)
+            self.taken += pieces
+            self.first.set()
+            await self.let_go.wait()
+
+
 async def send(port: int, taker: SlowTaker, length: int, body: bytes) -> None:
     """Send a body of which ``length`` bytes are announced, and leave while the first chunk is still being taken."""
     _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -76,17 +88,40 @@ async def send(port: int, taker: SlowTaker, length: int, body: bytes) -> None:
     taker.let_go.set()
 
 
-async def test_what_a_client_has_sent_before_it_left_comes_to_the_last_byte():
-    taker, body = SlowTaker(), bytes(range(256)) * 400
+@pytest.mark.parametrize("kind", [SlowTaker, SlowUnjoined])
+async def test_what_a_client_has_sent_before_it_left_comes_to_the_last_byte(kind):
+    taker, body = kind(), bytes(range(256)) * 400
     async with taker.serving() as port, asyncio.timeout(DEADLINE):
         await send(port, taker, len(body), body)
         await taker.keeper.kept[0]
     assert b"".join(taker.taken) == body
 
 
-async def test_a_client_that_leaves_in_the_middle_ends_the_work():
-    taker, body = SlowTaker(), bytes(100_000)
+@pytest.mark.parametrize("kind", [SlowTaker, SlowUnjoined])
+async def test_a_client_that_leaves_in_the_middle_ends_the_work(kind):
+    taker, body = kind(), bytes(100_000)
     async with taker.serving() as port, asyncio.timeout(DEADLINE):
         await send(port, taker, len(body) + 1, body)
         with pytest.raises(asyncio.CancelledError):
             await taker.keeper.kept[0]
+
+
+@pytest.mark.parametrize("kind", [SlowTaker, SlowUnjoined])
+@pytest.mark.parametrize(
+    ("request_text", "body"),
+    [
+        (b"Content-Length: 0\r\n\r\n", b""),
+        (b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b""),
+        (b"\r\n", b""),
+        (b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", b"abcde"),
+    ],
+)
+async def test_a_body_comes_whole_however_it_is_framed(kind, request_text, body):
+    taker = kind()
+    taker.let_go.set()
+    async with taker.serving() as port, asyncio.timeout(DEADLINE):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + request_text)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        writer.close()
+    assert b"".join(taker.taken) == body
