@@ -8,6 +8,7 @@ import hmac
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -134,6 +135,7 @@ class Access:
         return scheme.lower() == "bearer" and any(fits)
 
 
+@lru_cache(maxsize=64)  # clients send the same few
 def host_name(host: str) -> str:
     """Return the name in a Host header, without its port, in lower case."""
     host = host.strip().lower()

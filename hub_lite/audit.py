@@ -4,12 +4,13 @@ Source: docs/http-api.md, "Audit".
 """
 
 import asyncio
+import os
 import time
-import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import Any, Protocol
 
 import orjson
@@ -92,6 +93,24 @@ class Operation:
         return cls(10000 + 1000 * _KINDS[kind] + 100 * _METHODS[method] + number, object_id)
 
 
+@lru_cache(maxsize=512)  # the same few come again and again
+def _who_does_what(operation: Operation, requestor: str) -> bytes:
+    """Return the members of a record that say so, without the braces."""
+    members = {
+        "opCode": operation.code,
+        "objectId": _shown(operation.object_id),
+        "requestorId": requestor,
+    }
+    return orjson.dumps(members)[1:-1]
+
+
+def _new_id() -> str:
+    """Return a random UUID; as ``uuid.uuid4``, at a third of its time."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
 def _shown(text: str) -> str:
     """Return what a client calls something, as far as it is text."""
     return text[:_MAX_ID].encode("utf-8", "replace").decode("utf-8")
@@ -108,10 +127,9 @@ class Traffic(Protocol):
 class AuditedRequest:
     """A request that is under way."""
 
-    operation: Operation
-    requestor: str
+    who: bytes  # does what: members of its records
+    id: str
     traffic: Traffic
-    id: str = field(default_factory=lambda: str(uuid.uuid4()))
     told: tuple[int, int] = (0, 0)
 
 
@@ -145,7 +163,8 @@ class Audit:
 
     def begin(self, operation: Operation, requestor: str, traffic: Traffic) -> AuditedRequest:
         """Record the beginning of a request."""
-        request = AuditedRequest(operation, requestor.strip() or SYSTEM, traffic)
+        who = _who_does_what(operation, (_shown(requestor.strip()) if requestor else "") or SYSTEM)
+        request = AuditedRequest(who, _new_id(), traffic)
         self._requests.add(request)
         self._tell(request, OpState.START)
         return request
@@ -208,11 +227,12 @@ class Audit:
     # --- records ----------------------------------------------------------------------------------------------------
 
     def _tell(self, request: AuditedRequest, state: OpState) -> None:
-        request.told = request.traffic()
-        received, sent = request.told
-        more = {"requestId": request.id, "rx": received, "tx": sent}
-        operation = request.operation
-        self._write("request", state, operation.code, operation.object_id, request.requestor, more)
+        request.told = received, sent = request.traffic()
+        # By hand: two of these are made for every request.
+        self._lines.write(
+            b'{"type":"request","opState":"%b",%b,"receivedAt":%d,"requestId":"%b","rx":%d,"tx":%d}\n'
+            % (state.encode(), request.who, int(self._now() * 1000), request.id.encode(), received, sent)
+        )
 
     def _write(
         self, kind: str, state: OpState, code: int, object_id: str, requestor: str, more: dict[str, Any]

@@ -26,9 +26,11 @@ from runner.protocol.messages import Pang, Pong
 from . import metrics
 from .audit import Change
 from .channel_server import ChannelServer, Link, Receiver
+from .descriptions import encode_json
 from .errors import BadRequest, Conflict, HubError, NotFound, Unavailable
 from .instances import Instance, StartPayload, iso
 from .mux import MakeProtocol
+from .pace import Pace
 from .ports import (
     Launch,
     LeftOver,
@@ -109,8 +111,13 @@ class Hub:
         self._store = store
         self._adapter = adapter
         self._sequences: dict[str, StoredSequence] = {}
+        self._configs: dict[str, tuple[StoredSequence, dict[str, Any]]] = {}  # as the API shows them, by id
         self._instances: dict[str, Instance] = {}
         self._lives: dict[str, asyncio.Task[None]] = {}
+        self._pace = Pace()
+        self._starting: set[str] = (
+            set()
+        )  # ids of Instances of which nobody has said yet that they are started
         self._works: set[asyncio.Task[Any]] = set()  # done to their end
         self._feeds: set[asyncio.Task[Any]] = set()  # given up at the end
         self.topics = Topics(
@@ -355,6 +362,7 @@ class Hub:
         if living and not force:
             raise Conflict("Can't remove sequence in use.")
         del self._sequences[sequence.id]  # from here on nobody starts it
+        self._configs.pop(sequence.id, None)
         await self._whole(self._delete(sequence, living))
         return sequence
 
@@ -374,19 +382,41 @@ class Hub:
 
     def describe_sequence(self, sequence: StoredSequence) -> dict[str, Any]:
         """Return a Sequence as the API shows it."""
-        config = {"appConfig": sequence.app_config} if sequence.app_config else {}
+        return self._describe_sequence(sequence, [one.id for one in self.instances_of(sequence.id)])
+
+    def describe_sequences(self) -> list[dict[str, Any]]:
+        """Return all Sequences as the API shows them, oldest first."""
+        ids: dict[str, list[str]] = {}
+        for one in self._instances.values():
+            ids.setdefault(one.sequence.id, []).append(one.id)
+        return [self._describe_sequence(one, ids.get(one.id, [])) for one in self._sequences.values()]
+
+    def _describe_sequence(self, sequence: StoredSequence, instance_ids: list[str]) -> dict[str, Any]:
+        app_config = {"appConfig": sequence.app_config} if sequence.app_config else {}
         return {
             "id": sequence.id,
-            **config,
-            "config": {
-                "type": self._adapter.name,
-                **sequence.manifest.to_config(),
-                "id": sequence.id,
-                "packageSize": sequence.package_size,
-            },
+            **app_config,
+            "config": self._config_of(sequence),
             "location": self.settings.hub_id,
-            "instances": [one.id for one in self.instances_of(sequence.id)],
+            "instances": instance_ids,
         }
+
+    def _config_of(self, sequence: StoredSequence) -> dict[str, Any]:
+        """Return the ``config`` of a Sequence; nobody may change it."""
+        kept = self._configs.get(sequence.id)
+        if kept is not None and kept[0] is sequence:
+            return kept[1]
+        config = {
+            "type": self._adapter.name,
+            **sequence.manifest.to_config(),
+            "id": sequence.id,
+            "packageSize": sequence.package_size,
+        }
+        if (
+            self._sequences.get(sequence.id) is sequence
+        ):  # one that is replaced or deleted is seldom asked for
+            self._configs[sequence.id] = (sequence, config)
+        return config
 
     # --- Instances ----------------------------------------------------------------------------------------------------
 
@@ -445,9 +475,11 @@ class Hub:
 
         A client that goes away while it is launched has no part in this any more; the launch goes on.
         """
+        self._starting.add(instance.id)
         try:
             await self._launch(instance, launch)
         except BaseException as error:
+            self._starting.discard(instance.id)
             if isinstance(error, Exception):
                 await self._forget(instance.id)
             self._lives.pop(instance.id, None)
@@ -457,7 +489,8 @@ class Hub:
             if not launched.done():
                 launched.set_exception(error)
             return
-        self.changed(Change.INSTANCE_STARTED, instance.id, limits=instance.payload.limits)
+        self._say_started(instance)
+        self._keep_pace(instance)
         if not launched.done():
             launched.set_result(None)
         try:
@@ -469,6 +502,7 @@ class Hub:
             await self._forget(instance.id)
             self._lives.pop(instance.id, None)
             self._router.ended(instance)
+            self._keep_pace()
         terminated = instance.terminated or {}
         self.changed(Change.of_exit(terminated.get("exitcode")), instance.id)
         logger.info("Instance %s: %s", instance.id, terminated.get("reason"))
@@ -476,6 +510,21 @@ class Hub:
             self._remove(instance.id)
         else:
             self._remove_later(instance.id)
+
+    def _keep_pace(self, new: Instance | None = None) -> None:
+        """Let Instances report less often the more there are; ``new`` is one that has not heard of it."""
+        if self._pace.changes(len(self._lives)):
+            for instance in self._instances.values():
+                if not instance.is_over:
+                    instance.set_pace(self._pace.rate)
+        elif new is not None and self._pace.rate != 1:
+            new.set_pace(self._pace.rate)
+
+    def _say_started(self, instance: Instance) -> None:
+        """Say once that an Instance is started: its runner may be quicker than what started it."""
+        if instance.id in self._starting:
+            self._starting.discard(instance.id)
+            self.changed(Change.INSTANCE_STARTED, instance.id, limits=instance.payload.limits)
 
     async def _launch(self, instance: Instance, launch: Launch) -> None:
         """Start the runner of an Instance while the store notes it; without its note none runs."""
@@ -690,13 +739,29 @@ class Hub:
 
     def describe_instance(self, instance: Instance) -> dict[str, Any]:
         """Return an Instance as the API shows it."""
-        sequence = self.describe_sequence(instance.sequence)
+        sequence = instance.sequence
         quarantined = self._quarantines.count(instance.id)
         return (
             instance.describe()
             | ({"quarantined": quarantined} if quarantined else {})
-            | {"sequence": {key: sequence[key] for key in ("id", "config", "location")}}
+            | {
+                "sequence": {
+                    "id": sequence.id,
+                    "config": self._config_of(sequence),
+                    "location": self.settings.hub_id,
+                }
+            }
         )
+
+    def instance_text(self, instance: Instance) -> bytes:
+        """Return what ``describe_instance`` does as JSON. It is kept until something of the Instance changes."""
+        facts = instance.facts(self._quarantines.count(instance.id))
+        text = instance.text
+        return text.get(facts) or text.put(facts, encode_json(self.describe_instance(instance)))
+
+    def instances_text(self) -> bytes:
+        """Return all Instances as the API shows them, oldest first, as JSON."""
+        return b"[%b]" % b",".join(map(self.instance_text, self._instances.values()))
 
     # --- what Instances keep with the hub -----------------------------------------------------------------------------
 
@@ -771,6 +836,7 @@ class Hub:
             raise RemoteProtocolError(f"no Instance {instance_id} was started here")
         receiver = instance.accept(channel, link)
         if channel is Channel.CONTROL:  # the one that every runner opens, once
+            self._say_started(instance)
             self.changed(Change.INSTANCE_CONNECTED, instance.id)
         return receiver
 

@@ -54,6 +54,7 @@ from runner.protocol.messages import (
 )
 
 from .channel_server import Link, Receiver
+from .descriptions import KeptText
 from .errors import BadRequest, Conflict, Gone, HubError, NotAcceptable
 from .events import EventBook
 from .inlets import Inlet, InletWriter
@@ -81,6 +82,7 @@ _DETAIL_BYTES = 4096  # of stderr, to find its last line
 # one that does not is waited for in vain, once.
 _HEADER_SIGN = b'"msg":"Content-Type"'
 _HEADER_TIMEOUT = 1.0  # seconds
+_REPLY = encode(MonitoringReply())  # to each report, of which every Instance sends one a second
 
 logger = logging.getLogger(__name__)
 
@@ -160,6 +162,7 @@ class Instance:
         self.requires = payload.input_topic
         self.events = EventBook()
         self.metrics: Metrics = {}  # the newest
+        self.text = KeptText()  # of what the API shows of it
         self.reloading = asyncio.Lock()  # held by who reloads it
         self.remove_immediately = False
         self.up = asyncio.Event()
@@ -185,7 +188,10 @@ class Instance:
         self._greeted = False
         self._waiting_messages: list[Message] = []
         self._report: dict[str, Any] | None = None
+        self._taken_report: dict[str, Any] | None = None  # the same as it came
         self._reported = asyncio.Event()
+        self._pace = 1.0  # reports a second, if nobody wants another rate
+        self._rate_is_wanted = False  # that of its reports: somebody has asked for it
         self._metrics_fault = ""  # the last that was said in the log
         self._reloaded: asyncio.Future[Reloaded | None] | None = None
         self._header_sent = False
@@ -252,6 +258,23 @@ class Instance:
             "metrics": self.metrics or None,
         }
         return {key: value for key, value in members.items() if value is not None}
+
+    def facts(self, quarantined: int) -> tuple[object, ...]:
+        """Return all that its description is made of and that may change: objects that are replaced, never changed in place."""
+        return (
+            quarantined,
+            self.sequence,
+            self.payload,
+            self.provides,
+            self.requires,
+            self._ping,
+            self.created,
+            self.started,
+            self.ended,
+            self._life.state,
+            self.terminated,
+            self.metrics,
+        )
 
     async def health(self) -> dict[str, Any]:
         """Return the newest report; wait for the first one.
@@ -334,7 +357,18 @@ class Instance:
 
     def set_monitoring_rate(self, per_second: float) -> None:
         """Say how many reports a second are wanted."""
+        self._rate_is_wanted = True
         self._send(MonitoringRate(per_second))
+
+    def set_pace(self, per_second: float) -> None:
+        """Say how many reports a second are enough, if nobody has said how many are wanted."""
+        self._pace = per_second
+        if self._greeted:
+            self._tell_pace()
+
+    def _tell_pace(self) -> None:
+        if not self._rate_is_wanted and self._ping is not None and self._ping.can_reload:  # a runner of ours
+            self._send(MonitoringRate(self._pace))
 
     def refuse_when_over(self) -> None:
         """Refuse what only an Instance that lives can do.
@@ -608,6 +642,9 @@ class Instance:
             self.note(Level.WARN, "monitoring: a RELOADED that nobody asked for is ignored")
 
     def _take_report(self, report: dict[str, Any]) -> None:
+        if report is self._taken_report:  # the receiver knew its bytes
+            return
+        self._taken_report = report
         if "metrics" in report:
             found = checked(report["metrics"])
             report = {name: value for name, value in report.items() if name != "metrics"}
@@ -656,11 +693,13 @@ class Instance:
         self.started = time.time()
         for message in self._waiting_messages:
             self._send(message)
+        if self._pace != 1:
+            self._tell_pace()
 
     def _send(self, message: Message) -> None:
         link = self._links.get(Channel.CONTROL)
         if link is not None and self._greeted:
-            link.write(encode(message))
+            link.write(_REPLY if isinstance(message, MonitoringReply) else encode(message))
         elif isinstance(message, Kill) and self._process is not None:
             self._process.kill()  # nobody listens yet
         else:

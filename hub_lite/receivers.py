@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 from runner.protocol.codec import Decoder
 from runner.protocol.errors import RemoteProtocolError
-from runner.protocol.messages import Message
+from runner.protocol.messages import Message, Monitoring
 
 from .channel_server import Link
 from .windows import Window
 
+_MAX_KEPT_REPORT = 4096  # bytes of a report that is kept to know it again
 _MAX_LOG_LINE = 64 * 1024  # bytes held to keep log lines whole
 
 
@@ -55,7 +56,11 @@ class OutputReceiver:
 
 
 class MessageReceiver:
-    """Cuts bytes into messages."""
+    """Cuts bytes into messages.
+
+    A runner reports its health every second, nearly always in the same bytes: those are not decoded again, and ``take`` gets
+    the very message that they were the last time.
+    """
 
     def __init__(
         self,
@@ -67,11 +72,26 @@ class MessageReceiver:
         self._complain = complain
         self._ended = ended
         self._decoder = Decoder()
+        self._report: bytes | None = None  # the last chunk, if it was one whole report and nothing else
+        self._reported = Monitoring()  # what it said
 
     def received(self, chunk: bytes) -> None:
         """Hand on each whole message; a bad one is complained about and skipped."""
+        if chunk == self._report:
+            self._take(self._reported)
+            return
+        self._report = None
+        begins = self._decoder.is_empty
         self._decoder.feed(chunk)
-        self._hand_on()
+        last = self._hand_on()
+        if (
+            begins
+            and self._decoder.is_empty
+            and isinstance(last, Monitoring)
+            and chunk.count(b"\n") == 1
+            and len(chunk) <= _MAX_KEPT_REPORT
+        ):
+            self._report, self._reported = bytes(chunk), last
 
     def ended(self) -> None:
         """Complain about an unfinished message."""
@@ -79,12 +99,14 @@ class MessageReceiver:
         self._hand_on()
         self._ended()
 
-    def _hand_on(self) -> None:
+    def _hand_on(self) -> Message | None:
+        """Hand on what there is, and return the last of it."""
+        message = None
         while True:
             try:
                 for message in self._decoder:
                     self._take(message)
-                return
+                return message
             except RemoteProtocolError as error:
                 self._complain(error)
 

@@ -42,6 +42,7 @@ _HEALTH_PATIENCE = (
     0.1  # seconds until the last report is sent for one that is not ready; less than the heartbeat's
 )
 _HEALTH_TIMEOUT = 10.0  # seconds that the author's monitoring handlers have
+_WELL: dict[str, Any] = {"healthy": True}
 _NEWS = 0.25  # seconds in which a hub that breaks one link shows that it is gone altogether
 
 
@@ -264,6 +265,9 @@ class Session:
             self._loop.call_soon_threadsafe(function, *args)
 
     def _answer_probe(self, answer: Callable[[dict[str, Any]], None]) -> None:
+        if not self._context.has_health_handlers and self._health is None:
+            answer(_WELL)  # most have none, and this is all that an Instance at rest does
+            return
         if self._health is None:
             self._health = self._spawn(self._ask_for_health())
         patience = self._spawn(asyncio.wait([self._health], timeout=_HEALTH_PATIENCE))

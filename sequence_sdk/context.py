@@ -431,6 +431,11 @@ class Context(Generic[C]):
         except BaseException:  # author's code; not even sys.exit() is for it to say now
             self.logger.exception("a kill handler failed")
 
+    @property
+    def has_health_handlers(self) -> bool:
+        """Tell whether the author has a say in the health report."""
+        return self._health_check is not None or bool(self._monitoring_handlers)
+
     async def health(self) -> Report:
         """Return the report of the author's check and monitoring handlers, or that all is well.
 

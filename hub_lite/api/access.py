@@ -3,31 +3,26 @@
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
 from hub_lite.access import Access
 
-from .answers import Handler, json_response
+from .answers import json_response
 
 
-def guard(access: Access) -> Middleware:
-    """Return the middleware that answers what is refused, and ``OPTIONS``."""
-
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if _is_of_sequence(request):
-            return await handler(request)
-        preflight = request.method == "OPTIONS"  # which a browser sends without the token
-        refusal = access.foreign_host(request.headers) if preflight else access.refusal(request.headers)
-        if refusal is not None:
-            return json_response(
-                {"message": refusal.why} if refusal.needs_token else {"error": refusal.why}, status=403
-            )
-        if preflight:
-            return web.Response(headers=access.preflight_headers(request.headers))
-        return await handler(request)
-
-    return check
+def refusal(access: Access, request: web.Request) -> web.Response | None:
+    """Return the answer to what is refused, and to ``OPTIONS``; None if the request may be served."""
+    headers = request.headers
+    if request.method == "OPTIONS":  # which a browser sends without the token
+        refused = access.foreign_host(headers)
+        if refused is None and not _is_of_sequence(request):
+            return web.Response(headers=access.preflight_headers(headers))
+    else:
+        refused = access.refusal(headers)
+    if refused is None or _is_of_sequence(request):
+        return None
+    return json_response(
+        {"message": refused.why} if refused.needs_token else {"error": refused.why}, status=403
+    )
 
 
 def cors(access: Access) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:

@@ -10,12 +10,13 @@ from typing import Any
 from aiohttp import web
 
 from hub_lite.audit import Audit
+from hub_lite.descriptions import encode_json
 from hub_lite.errors import HubError
 from hub_lite.hub_log import HubLog
 from hub_lite.load import LoadMeter
 from hub_lite.settings import Settings, file_values, is_place
 
-from .answers import HUB, JSON_TYPES, OCTETS, json_response, require_accept
+from .answers import HUB, JSON_TYPES, OCTETS, JsonAnswer, json_response, require_accept
 from .openapi import describe
 
 VERSION = version("hub-lite")
@@ -26,6 +27,7 @@ LOAD: web.AppKey[LoadMeter] = web.AppKey("load", LoadMeter)
 
 routes = web.RouteTableDef()
 
+_VERSION_TEXT = encode_json({"service": "hub-lite", "apiVersion": "v1", "version": VERSION, "build": VERSION})
 _LINES = (OCTETS, "application/x-ndjson", "text/x-ndjson", "text/plain")
 # Of keys of settings. What is secret is not for those who may look; a new key that sounds like it is not either.
 _SECRET = re.compile(r"(key|token|secret|password|envs|credentials)$", re.IGNORECASE)
@@ -35,7 +37,7 @@ _SECRET = re.compile(r"(key|token|secret|password|envs|credentials)$", re.IGNORE
 async def get_version(request: web.Request) -> web.Response:
     """Say what this is."""
     require_accept(request, *JSON_TYPES)
-    return json_response({"service": "hub-lite", "apiVersion": "v1", "version": VERSION, "build": VERSION})
+    return JsonAnswer(_VERSION_TEXT)
 
 
 @routes.get("/config")
@@ -66,7 +68,7 @@ async def get_entities(request: web.Request) -> web.Response:
     hub = request.app[HUB]
     return json_response(
         {
-            "sequences": [hub.describe_sequence(one) for one in hub.sequences()],
+            "sequences": hub.describe_sequences(),
             "instances": [hub.describe_instance(one) for one in hub.instances()],
             "topics": hub.topics.describe(),
         }

@@ -7,7 +7,7 @@ from aiohttp import web
 from hub_lite.errors import BadRequest
 from hub_lite.instances import Instance
 
-from .answers import HUB, JSON_TYPES, json_response, read_json, require_accept
+from .answers import HUB, JSON_TYPES, JsonAnswer, json_response, read_json, require_accept
 
 routes = web.RouteTableDef()
 
@@ -29,15 +29,14 @@ def instance_of(request: web.Request) -> Instance:
 async def list_all(request: web.Request) -> web.Response:
     """List all Instances."""
     require_accept(request, *JSON_TYPES)
-    hub = request.app[HUB]
-    return json_response([hub.describe_instance(one) for one in hub.instances()])
+    return JsonAnswer(request.app[HUB].instances_text())
 
 
 @routes.get("/instance/{id}")
 async def look(request: web.Request) -> web.Response:
     """Show one Instance."""
     require_accept(request, *JSON_TYPES)
-    return json_response(request.app[HUB].describe_instance(instance_of(request)))
+    return JsonAnswer(request.app[HUB].instance_text(instance_of(request)))
 
 
 @routes.get("/instance/{id}/health")

@@ -14,15 +14,16 @@ class ExtraSlashes(web.AbstractResource):
     The request stays as it came; only the look-up sees another path.
     """
 
-    def __init__(self, router: web.UrlDispatcher) -> None:
+    def __init__(self, router: web.UrlDispatcher, prefix: str) -> None:
+        """Make it for the paths of a router below a prefix."""
         super().__init__()
         self._router = router
-        self._prefix = ""
+        self._prefix = prefix
 
     @property
     def canonical(self) -> str:
         """The path below which this is asked."""
-        return self._prefix or "/"
+        return self._prefix
 
     def add_prefix(self, prefix: str) -> None:
         """Take the place that the router is put at."""

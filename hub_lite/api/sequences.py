@@ -156,8 +156,7 @@ def _config(body: bytes) -> dict[str, Any] | None:
 async def list_all(request: web.Request) -> web.Response:
     """List all Sequences."""
     require_accept(request, *JSON_TYPES)
-    hub = request.app[HUB]
-    return json_response([hub.describe_sequence(one) for one in hub.sequences()])
+    return json_response(request.app[HUB].describe_sequences())
 
 
 @routes.get("/sequence/{id}")

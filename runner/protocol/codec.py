@@ -79,6 +79,11 @@ class Decoder:
         self._skipping = False  # inside a line that was too long: its error is out, its rest is dropped
         self._outcomes: deque[bytes | RemoteProtocolError] = deque()
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether the next byte begins a line, and everything before it is handed out."""
+        return not (self._tail or self._skipping or self._outcomes)
+
     def feed(self, chunk: bytes) -> None:
         """Take bytes, cut anywhere."""
         *lines, tail = chunk.split(b"\n")

@@ -54,6 +54,7 @@ class Expected:
     args: list[Any] = field(default_factory=list)
     config: dict[str, Any] | None = None
     input: Any = ""
+    is_read: bool = True  # the input; if not, the Sequence may be over before it comes
     content_type: str = TEXT
     stdin: str = ""
     topic: dict[str, str] = field(default_factory=dict)
@@ -157,8 +158,12 @@ async def follow(talk: Talk, instance: str, expected: Expected) -> None:
         headers = {"Content-Type": expected.content_type, "x-end-stream": "false"}
         answer = await talk.ask("POST", f"/topic/{required}", data=given, headers=headers)
         assert answer.status == 202
-    elif given:
+    elif given and expected.is_read:
         await talk.send(instance, given, expected.content_type)
+    elif given:
+        headers = {"Content-Type": expected.content_type}
+        answer = await talk.ask("POST", f"/instance/{instance}/input", data=given, headers=headers)
+        assert answer.status in (202, 410)
     wanted = stream(expected.out)
     if provided := expected.topic.get("provides"):
         headers = {"Content-Type": expected.topic.get("content_type", TEXT)}

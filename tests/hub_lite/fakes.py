@@ -331,10 +331,12 @@ class FakeRunner:
         """Return the next control message."""
         return json.loads(await self.links[CONTROL].line())
 
-    async def start(self, channels: Iterable[int] = NINE, **pang: Any) -> Self:
+    async def start(
+        self, channels: Iterable[int] = NINE, *, ping: dict[str, Any] | None = None, **pang: Any
+    ) -> Self:
         """Connect, and say what a Sequence says that has been loaded."""
         await self.connect(channels)
-        await self.ping()
+        await self.ping(**(ping or {}))
         assert (await self.hear())[0] == 4000
         await self.say(3012, {"requires": "", "contentType": "", **pang})
         return self

@@ -41,14 +41,24 @@ class Bench:
         self.store = store
         self.adapter = adapter
         self.runners: list[FakeRunner] = []
+        self.ping: dict[str, Any] = {}  # of the runners; empty: those of old
+        self.heard: list[tuple[Any, ...]] = []  # by runners on their control links
+
+    def paces(self, instance: Instance) -> list[float]:
+        """What a runner has heard about its reports."""
+        return [
+            what["monitoringRate"] for who, code, what in self.heard if (who, code) == (instance.id, 4003)
+        ]
 
     async def play(self, launch: Launch, process: FakeProcess) -> None:
         """Play a good runner: up at once, gone when told."""
         runner = FakeRunner(launch.instance_id, launched_where(launch.environment))
         self.runners.append(runner)
-        await runner.start()
+        await runner.start(ping=self.ping)
         while True:
             line = await runner.links[3].reader.readline()
+            if line:
+                self.heard.append((launch.instance_id, *json.loads(line)))
             if not line or json.loads(line)[0] in (4001, 4002):
                 break
         await runner.close()
@@ -85,6 +95,24 @@ async def bench(nothing_left: None, tmp_path: Path, settings_of_hub: dict[str, A
             await runner.close()
     assert all(process.closed for process in bench.adapter.processes)
     assert bench.hub.instances() == []
+
+
+async def test_instances_report_less_often_the_more_there_are(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub_lite.pace._REPORTS", 2.0)
+    bench.ping = {"payload": {"system": {"reload": True}}}
+    first, second = await bench.start(), await bench.start()
+    first.set_monitoring_rate(7)
+    third = await bench.start()
+    await until(lambda: bench.paces(second) == [0.5] and bench.paces(third) == [0.5])
+    fourth = await bench.start()
+    await until(lambda: bench.paces(fourth) == [0.5])
+    for instance in (third, fourth, first):
+        instance.kill()
+        await instance.over.wait()
+    await until(lambda: bench.paces(second) == [0.5, 1.0])
+    assert bench.paces(first) == [7], "somebody wants to know better"
 
 
 # --- Sequences --------------------------------------------------------------------------------------------------------

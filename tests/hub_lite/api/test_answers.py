@@ -1,8 +1,15 @@
 """What all endpoints share: paths, methods, JSON bodies, Accept, and errors as JSON."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession, ServerDisconnectedError, web
+from aiohttp.test_utils import TestServer
+
+from hub_lite.api.answers import JsonAnswer
 
 from .conftest import ONE, Api
 
@@ -242,3 +249,139 @@ async def test_a_report_of_a_runner_is_shown_whatever_json_it_is(api: Api) -> No
     await api.runners[instance_id].say(3001, report)
     answer = await api.ask("GET", f"/instance/{instance_id}/health")
     assert answer.json == report | {"processId": 4711}
+
+
+# The answer that goes out in one piece, and the ones that do not
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """What a client has got."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def head_and_body(answer: bytes) -> tuple[str, dict[str, str], bytes]:
+    """Return the status line, the headers and the body of one answer."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.decode("ascii").split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert len(headers) == len(lines)
+    return status, headers, body
+
+
+async def answers_to(api: Api, *requests: str) -> bytes:
+    return await api.raw("".join(f"{one}\r\n\r\n" for one in requests).encode())
+
+
+VERSION = "GET /api/v1/version HTTP/1.1\r\nHost: localhost"
+
+
+@pytest.mark.parametrize("path", ["/version", "/instances", "/sequences", f"/sequence/{ONE}"])
+async def test_an_answer_made_in_one_piece_has_the_head_that_any_other_has(api: Api, path: str) -> None:
+    get = f"GET /api/v1{path} HTTP/1.1\r\nHost: localhost"
+    both = await answers_to(api, get, f"{get}\r\nConnection: close")
+    cut = both.index(b"HTTP/1.1", 1)
+    status, headers, body = head_and_body(both[:cut])
+    other_status, other_headers, other_body = head_and_body(both[cut:])
+    assert (status, body) == (other_status, other_body) == ("HTTP/1.1 200 OK", body)
+    assert other_headers.pop("Connection") == "close"
+    assert headers.keys() == other_headers.keys()
+    assert headers | {"Date": ""} == other_headers | {"Date": ""}
+    assert int(headers["Content-Length"]) == len(body) > 0
+    assert (
+        abs(parsedate_to_datetime(headers["Date"]) - parsedate_to_datetime(other_headers["Date"])).seconds < 5
+    )
+
+
+async def test_a_head_alone_has_the_headers_of_the_whole(api: Api) -> None:
+    both = await answers_to(api, VERSION.replace("GET", "HEAD"), f"{VERSION}\r\nConnection: close")
+    cut = both.index(b"HTTP/1.1", 1)
+    _, headers, body = head_and_body(both[:cut])
+    assert body == b""
+    assert headers["Content-Length"] == head_and_body(both[cut:])[1]["Content-Length"]
+
+
+async def test_a_client_of_http_1_0_is_answered_in_its_version(api: Api) -> None:
+    status, headers, body = head_and_body(await answers_to(api, VERSION.replace("1.1", "1.0")))
+    assert status == "HTTP/1.0 200 OK"
+    assert int(headers["Content-Length"]) == len(body) > 0
+
+
+async def test_many_requests_at_once_on_one_connection_are_all_answered(api: Api) -> None:
+    answers = await answers_to(api, *[VERSION] * 50, f"{VERSION}\r\nConnection: close")
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == answers.count(b'"service":"hub-lite"') == 51
+
+
+async def given(
+    answer: web.Response, *, before: Callable[[web.Request], None], added: str = ""
+) -> Got | None:
+    """Return what a client gets when a handler answers so; None if the connection is lost."""
+
+    async def give(request: web.Request) -> web.Response:
+        before(request)
+        return answer
+
+    async def add(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers["X-More"] = added
+
+    application = web.Application()
+    application.router.add_get("/", give)
+    if added:
+        application.on_response_prepare.append(add)
+    async with TestServer(application) as server, ClientSession() as client:
+        try:
+            async with client.get(server.make_url("/")) as got:
+                return Got(got.status, dict(got.headers), await got.read())
+        except ServerDisconnectedError:
+            return None
+
+
+def nothing(request: web.Request) -> None:
+    """Let the answer go its way."""
+
+
+async def test_the_usual_answer_has_three_headers_and_its_body() -> None:
+    answer = JsonAnswer(b"{}")
+    got = await given(answer, before=nothing)
+    assert got is not None
+    assert (got.status, got.body) == (200, b"{}")
+    assert got.headers.keys() == {"Content-Type", "Date", "Server", "Content-Length"}
+    assert answer.prepared
+    assert answer.keep_alive
+
+
+async def test_an_answer_to_a_client_that_is_gone_is_nothing() -> None:
+    answer = JsonAnswer(b"{}")
+    assert await given(answer, before=lambda request: request.transport.abort()) is None
+
+
+@pytest.mark.parametrize("change", ["status", "header", "close"])
+async def test_an_answer_that_is_not_the_usual_one_is_as_it_was_asked_for(change: str) -> None:
+    answer = JsonAnswer(b"{}", status=201 if change == "status" else 200)
+    if change == "header":
+        answer.headers["X-More"] = "1"
+    if change == "close":
+        answer.force_close()
+    got = await given(answer, before=nothing)
+    assert got is not None
+    assert (got.status, got.body) == (answer.status, b"{}")
+    assert got.headers.get("X-More") == ("1" if change == "header" else None)
+    assert got.headers.get("Connection") == ("close" if change == "close" else None)
+    assert answer.prepared
+    assert answer.keep_alive is (change != "close")
+
+
+async def test_what_is_added_to_every_answer_is_added_to_the_usual_one_too() -> None:
+    got = await given(JsonAnswer(b"{}"), before=nothing, added="1")
+    assert got is not None
+    assert (got.headers["X-More"], got.body) == ("1", b"{}")
+
+
+async def test_a_long_answer_is_whole() -> None:
+    got = await given(JsonAnswer(b'"%b"' % (b"x" * 300_000)), before=nothing)
+    assert got is not None
+    assert got.body == b'"%b"' % (b"x" * 300_000)
+    assert got.headers["Content-Length"] == "300002"
