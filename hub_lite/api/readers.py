@@ -89,16 +89,16 @@ async def send_to_client(
         response.enable_chunked_encoding()
         writer = await response.prepare(request)
         assert writer is not None  # noqa: S101 - for the type checker: an answer that has ended would have none
-        cut_off = _cut_off_when_stalled(cursor, request)
+        outlet = _Outlet(request, writer, cursor)
         companion = beside() if beside is not None else None
         try:
-            await _copy(cursor, _Frames(request, writer), lost, lines=lines)
+            await _copy(cursor, outlet, lost, lines=lines)
         except (StreamFailed, WindowClosed, ReaderStalled):
             break_off(request)
         except ConnectionError:
             pass  # the client is gone
         except asyncio.CancelledError:
-            if not cut_off.is_set():
+            if not outlet.is_cut_off:
                 raise
         finally:
             if companion is not None:
@@ -116,35 +116,32 @@ def break_off(request: web.Request, *, at_once: bool = False) -> None:
             transport.close()
 
 
-def _cut_off_when_stalled(cursor: Cursor, request: web.Request) -> asyncio.Event:
-    """Let the window see how the client takes its bytes, and cut the client off when it holds up the others."""
-    cut_off = asyncio.Event()
-    task = asyncio.current_task()
-
-    def cut() -> None:
-        cut_off.set()
-        break_off(request, at_once=True)
-        if task is not None:
-            task.cancel()
-
-    def unsent() -> int:
-        transport = request.transport
-        return 0 if transport is None else int(transport.get_write_buffer_size())
-
-    cursor.on_cut = cut
-    cursor.unsent = unsent
-    return cut_off
-
-
-class _Frames:
+class _Outlet:
     """The body of an answer in HTTP chunks, below aiohttp, which copies each chunk to join it with its frame.
 
-    The bytes go to the transport as they are in the window, the same ones for every reader.
+    The bytes go to the transport as they are in the window, the same ones for every reader. The window sees by it how the
+    client takes them, and cuts the client off when it holds up the others. There is one for each open stream: it is small.
     """
 
-    def __init__(self, request: web.Request, writer: AbstractStreamWriter) -> None:
+    __slots__ = ("_request", "_task", "_writer", "is_cut_off")
+
+    def __init__(self, request: web.Request, writer: AbstractStreamWriter, cursor: Cursor) -> None:
         self._request = request
         self._writer = writer
+        self._task = asyncio.current_task()
+        self.is_cut_off = False
+        cursor.on_cut = self._cut
+        cursor.unsent = self._unsent
+
+    def _cut(self) -> None:
+        self.is_cut_off = True
+        break_off(self._request, at_once=True)
+        if self._task is not None:
+            self._task.cancel()
+
+    def _unsent(self) -> int:
+        transport = self._request.transport
+        return 0 if transport is None else int(transport.get_write_buffer_size())
 
     async def write(self, *pieces: bytes) -> None:
         """Send bytes, one at least, as one chunk, and wait while the client is behind.
@@ -161,21 +158,21 @@ class _Frames:
         await self._writer.drain()
 
 
-async def _copy(cursor: Cursor, response: _Frames, lost: Lost | None, *, lines: bool) -> None:
+async def _copy(cursor: Cursor, outlet: _Outlet, lost: Lost | None, *, lines: bool) -> None:
     skipping = False  # the rest of a line whose beginning is lost
     while (pieces := await cursor.read_pieces())[0]:
         missed = cursor.take_missed()
         if not missed and not skipping:
-            await response.write(*pieces)
+            await outlet.write(*pieces)
             continue
         chunk = b"".join(pieces)
         if missed:
             skipping = lines
             if lost is not None:
-                await response.write(lost(missed))
+                await outlet.write(lost(missed))
         if skipping:
             begin = chunk.find(b"\n") + 1
             skipping = not begin
             chunk = chunk[begin:] if begin else b""
         if chunk:
-            await response.write(chunk)
+            await outlet.write(chunk)
