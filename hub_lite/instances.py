@@ -352,8 +352,13 @@ class Instance:
         Raises:
             LocalProtocolError: it is longer than a message may be.
         """
-        encode(Event(name, message, source))  # told now, not when it is sent
-        self._send(Event(name, message, source))
+        event = Event(name, message, source)
+        line = encode(event)  # told now, not when it is sent
+        link = self._links.get(Channel.CONTROL)
+        if link is not None and self._greeted:
+            link.write(line)
+        else:
+            self._send(event)
 
     def set_monitoring_rate(self, per_second: float) -> None:
         """Say how many reports a second are wanted."""

@@ -28,11 +28,15 @@ ExpectedError = HubError | web.HTTPException | web.RequestPayloadError | Connect
 EXPECTED_ERRORS = (HubError, web.HTTPException, web.RequestPayloadError, ConnectionError)
 
 
+_USUAL = {200: "OK", 202: "Accepted"}
+
+
 class JsonAnswer(web.Response):
     """A JSON answer. The usual one goes out in one write with a head made beforehand.
 
-    That is the answer 200 without headers of its own to a GET over HTTP/1.1 that leaves the connection open. Every other
-    one is left to aiohttp, whose general way to make and write a head costs a third of a small request.
+    That is the answer 200 or 202 without headers of its own, over HTTP/1.1 that leaves the connection open, to a GET, or to a
+    POST whose body has arrived. Every other one is left to aiohttp, whose general way to make and write a head costs a third of
+    a small request.
     """
 
     _is_sent = False
@@ -62,8 +66,9 @@ class JsonAnswer(web.Response):
             return None
         body = self.body
         if (
-            request.method != "GET"
-            or self.status != 200
+            not (request.method == "GET" or (request.method == "POST" and request.content.is_eof()))
+            or self.status not in _USUAL
+            or self.reason != _USUAL[self.status]
             or len(self.headers) != 1  # the content type
             or request.version != HttpVersion11
             or not request.keep_alive
@@ -76,7 +81,9 @@ class JsonAnswer(web.Response):
         ):
             return await super().prepare(request)
         self._is_sent = True
-        await request.writer.write_eof(b"%b%d\r\n\r\n%b" % (_head(int(time.time())), len(body), body))
+        await request.writer.write_eof(
+            b"%b%d\r\n\r\n%b" % (_head(self.status, int(time.time())), len(body), body)
+        )
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -85,11 +92,11 @@ class JsonAnswer(web.Response):
             await super().write_eof(data)
 
 
-@lru_cache(maxsize=1)
-def _head(now: int) -> bytes:
-    """Return the head of the usual answer, up to the number of its bytes; ``now`` is in seconds since the epoch."""
+@lru_cache(maxsize=2)
+def _head(status: int, now: int) -> bytes:
+    """Return the head of a usual answer, up to the number of its bytes; ``now`` is in seconds since the epoch."""
     return (
-        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nDate: {formatdate(now, usegmt=True)}\r\n"
+        f"HTTP/1.1 {status} {_USUAL[status]}\r\nContent-Type: application/json\r\nDate: {formatdate(now, usegmt=True)}\r\n"
         f"Server: {SERVER_SOFTWARE}\r\nContent-Length: "
     ).encode("ascii")
 

@@ -1,5 +1,6 @@
 """What all endpoints share: paths, methods, JSON bodies, Accept, and errors as JSON."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -385,3 +386,25 @@ async def test_a_long_answer_is_whole() -> None:
     assert got is not None
     assert got.body == b'"%b"' % (b"x" * 300_000)
     assert got.headers["Content-Length"] == "300002"
+
+
+@pytest.mark.parametrize("status", [200, 202])
+async def test_posts_on_one_connection_are_each_answered_behind_their_body(status: int) -> None:
+    async def give(request: web.Request) -> web.Response:
+        body = await request.read() if request.query.get("read") else b'"unread"'
+        return JsonAnswer(body, status=status)
+
+    application = web.Application()
+    application.router.add_post("/", give)
+    body = b'"%b"' % (b"x" * 200_000)
+    head = "POST /%s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n%s\r\n"
+    async with TestServer(application) as server:
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        for query, close in (("?read=1", ""), ("", ""), ("?read=1", "Connection: close\r\n")):
+            writer.write((head % (query, len(body), close)).encode() + body)
+        received = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    assert received.count(b"HTTP/1.1 %d " % status) == 3
+    assert received.count(body) == 2
+    assert received.count(b'"unread"') == 1
