@@ -123,8 +123,8 @@ class SocketReader:
         it once more. The loop goes on watching from one read to the next, which saves two system calls. It stops when there
         is something that nobody wants yet.
         """
-        if self._waiter is None or self._waiter.done():
-            self._unwatch()
+        if self._waiter is None or self._waiter.done() or self._received is not None:
+            self._unwatch()  # nobody wants it yet, or something else is before it
             return
         try:
             self._received = self._link.recv(READ_SIZE)

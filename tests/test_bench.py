@@ -392,7 +392,8 @@ def test_the_processor_time_of_many_is_the_sum_of_theirs_and_those_that_are_gone
         other = Process(child.pid)
     alone = run_seconds([me])
     assert 0 < alone <= run_seconds([me, other])
-    assert abs(run_seconds([me]) - cpu_seconds(me)) < 1
+    # of the threads that live, and not those of before: the other figure has both
+    assert 0 < run_seconds([me]) < cpu_seconds(me) + 1
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(1, 50)))

@@ -18,7 +18,7 @@ OCTETS = {"Content-Type": "application/octet-stream"}
 TEXT = {"Content-Type": "text/plain"}
 NOBODY = "0" * 36
 WAITS = """
-    async def run(context, input):
+    async def run(context, input, *args):
         context.on("ping", lambda message: context.emit("pong", message))
         context.emit("ready", 1)
         async for line in input:
@@ -353,7 +353,7 @@ async def test_the_members_of_a_start_are_those_of_the_instance(talk: Talk, wait
     assert instance == body["instanceId"]
     shown = await talk.get(f"/instance/{instance}")
     assert (shown["appConfig"], shown["args"]) == (body["appConfig"], body["args"])
-    assert (shown["status"], shown["sequence"]["id"]) == ("running", waits)
+    assert (shown["status"], shown["sequence"]["id"]) == ("running", waits), shown
     assert shown["created"] <= shown["started"]
     assert shown["created"].endswith("Z")
     assert "ended" not in shown

@@ -106,6 +106,26 @@ async def test_what_has_come_for_an_interrupted_read_is_returned_by_the_next(
     reader.close()
 
 
+async def test_more_that_comes_for_an_interrupted_read_is_behind_what_has_come(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    reader = SocketReader(ours)
+    task = asyncio.ensure_future(reader.read())
+    await asyncio.sleep(0)
+    theirs.send(b"abc")
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(reader.interrupt)
+    assert await task is None
+    theirs.send(b"def")
+    again = asyncio.ensure_future(reader.read())
+    await asyncio.sleep(0)  # it has begun, and waits for its turn
+    reader._receive()  # as the loop does that has seen the bytes in the same turn
+    assert await again == b"abc"
+    assert await reader.read() == b"def"
+    reader.close()
+
+
 async def test_a_read_that_waits_can_be_interrupted_and_one_that_does_not_wait_cannot(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
