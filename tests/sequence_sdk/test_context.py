@@ -578,3 +578,16 @@ async def test_a_stop_handler_may_take_nothing_or_what_it_can(context):
         context.set_stop_handler(handler)
     await context.call_stop_handlers(2.5, True)
     assert called == ["nothing", (2.5, True), (2.5, True)]
+
+
+async def test_a_context_knows_whether_the_author_has_a_say_in_the_health(host):
+    for register in (
+        lambda context: context.set_health_check(lambda: {"healthy": True}),
+        lambda context: context.add_monitoring_handler(lambda report: None),
+    ):
+        context = Context(
+            host=host, config={}, instance_id="i" * 36, logger=logging.getLogger("tests.context")
+        )
+        assert not context.has_health_handlers
+        register(context)
+        assert context.has_health_handlers
