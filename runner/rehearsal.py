@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,14 +24,7 @@ from .session import Session
 from .settings import Settings
 
 _ID: Final = "rehearsal".ljust(36, "-")
-_SEQUENCE: Final = """\
-from sequence_sdk import sequence
-
-@sequence
-async def rehearsal(context, input):
-    async for line in input:
-        yield line
-"""
+_SEQUENCE: Final = Path(__file__).with_name("rehearsed") / "main.py"
 _LINES: Final = b"one\ntwo\n"
 
 
@@ -45,13 +37,11 @@ def rehearse(times: int) -> None:
 
     Raises:
         RehearsalFailed: it ended otherwise than it must.
-        OSError: the machine has no room for it.
+        OSError: the machine has no room for its sockets.
     """
-    with tempfile.TemporaryDirectory(prefix="hub-lite-rehearsal-") as folder:
-        (Path(folder) / "main.py").write_text(_SEQUENCE)
-        for _ in range(times):
-            with _restored():
-                _rehearse_once(Path(folder) / "main.py")
+    for _ in range(times):
+        with _restored():
+            _rehearse_once(_SEQUENCE)
 
 
 def _rehearse_once(entry: Path) -> None:

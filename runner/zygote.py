@@ -95,6 +95,7 @@ class _Zygote:
         self._hub = hub
         self._ended_reader, self._ended_writer = os.pipe()
         self._reserve: socket.socket | None = None  # where one waits for its request
+        self._wants_reserve = True  # there is none, and it has not been tried since the last request
         for descriptor in (self._ended_reader, self._ended_writer):
             os.set_blocking(descriptor, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # for the descriptor to be written to
@@ -107,7 +108,7 @@ class _Zygote:
         poll.register(self._ended_reader, select.POLLIN)
         self._hub.send(READY)
         while True:
-            ready = poll.poll(_IDLE_MS if self._reserve is None else None)
+            ready = poll.poll(_IDLE_MS if self._wants_reserve else None)
             if not ready and self._is_new_reserve():
                 return self._wait_in_reserve()
             for descriptor, _ in ready:
@@ -128,6 +129,7 @@ class _Zygote:
 
     def _is_new_runner(self, birth: socket.socket, output: int) -> bool:
         """Let a runner take these descriptors, one in reserve if there is one; return True in one that is forked for it."""
+        self._wants_reserve = True
         if self._reserve is not None:
             with self._reserve as reserve:
                 self._reserve = None
@@ -146,8 +148,11 @@ class _Zygote:
 
     def _is_new_reserve(self) -> bool:
         """Fork a runner that waits for its request; return True in that one."""
-        self._reserve, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours = self._reserve
+        self._wants_reserve = False
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:  # there is no room for a reserve
+            return False
         try:
             if self._fork():
                 ours.close()
@@ -155,7 +160,8 @@ class _Zygote:
                 return True
         except OSError:  # the next request says so
             ours.close()
-            self._reserve = None
+        else:
+            self._reserve = ours
         theirs.close()
         return False
 

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
@@ -22,14 +21,11 @@ def traces() -> dict[str, object]:
         "threads": threading.enumerate(),
         "handlers": [logging.getLogger(name).handlers[:] for name in ("Runner", "Sequence")],
         "streams": (sys.stdin, sys.stdout, sys.stderr),
-        "temporary": sorted(Path(tempfile.gettempdir()).iterdir()),
     }
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
+def here(monkeypatch):
     monkeypatch.chdir("/")
     rehearse(1)  # what it loads it may keep
 
@@ -40,12 +36,13 @@ def test_it_leaves_no_trace(here):
     assert traces() == before
 
 
-def test_a_sequence_that_goes_wrong_is_told(here, monkeypatch):
+def test_a_sequence_that_goes_wrong_is_told(here, monkeypatch, tmp_path):
     before = traces()
-    monkeypatch.setattr(rehearsal, "_SEQUENCE", "async def run(context, input):\n    yield 'other'\n")
+    (tmp_path / "main.py").write_text("async def run(context, input):\n    yield 'other'\n")
+    monkeypatch.setattr(rehearsal, "_SEQUENCE", tmp_path / "main.py")
     with pytest.raises(RehearsalFailed, match=r"exit code 0, output b'other'"):
         rehearse(1)
-    monkeypatch.setattr(rehearsal, "_SEQUENCE", "1 / 0")
+    (tmp_path / "main.py").write_text("1 / 0")
     with pytest.raises(RehearsalFailed, match="exit code 22"):
         rehearse(1)
     assert traces() == before

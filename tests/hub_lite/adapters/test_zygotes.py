@@ -210,10 +210,12 @@ async def test_a_reserve_ends_with_its_zygote(nursery: Nursery) -> None:
 async def test_runners_come_without_a_rehearsal_where_there_is_no_room_for_one(
     nursery: Nursery, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    nursery.environment["TMPDIR"] = str(nursery.folder / "gone")
-    patched = PATCH + "import tempfile\ntempfile.gettempdir = lambda: '/gone'\n"
+    patched = (
+        PATCH + "import socket\ndef none():\n    raise OSError(24, 'no room')\nsocket.socketpair = none\n"
+    )
     (nursery.folder / "path" / "sitecustomize.py").write_text(patched)
     assert await nursery.run("code = 6") == (6, "")
+    assert await nursery.run("code = 7") == (7, "")
     assert "the rehearsal failed" in capfd.readouterr().err
 
 
