@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from hub_lite.client import HubRefused, StreamBroken
@@ -162,8 +163,9 @@ async def follow(talk: Talk, instance: str, expected: Expected) -> None:
         await talk.send(instance, given, expected.content_type)
     elif given:
         headers = {"Content-Type": expected.content_type}
-        answer = await talk.ask("POST", f"/instance/{instance}/input", data=given, headers=headers)
-        assert answer.status in (200, 410)
+        with contextlib.suppress(aiohttp.ClientPayloadError):  # it ended while it was written to
+            answer = await talk.ask("POST", f"/instance/{instance}/input", data=given, headers=headers)
+            assert answer.status in (200, 410)
     wanted = stream(expected.out)
     if provided := expected.topic.get("provides"):
         headers = {"Content-Type": expected.topic.get("content_type", TEXT)}
