@@ -105,7 +105,7 @@ async def serve(settings: Settings) -> AsyncIterator[RunningHub]:
         from .signatures import TrustedKeys  # noqa: PLC0415 - it loads the packer; most hubs need neither
 
         trusted = TrustedKeys.read(settings.trusted_keys_file)
-    zygotes = Zygotes() if settings.warm_runners and is_supported() else None
+    zygotes = Zygotes(settings.reserved_runners) if settings.warm_runners and is_supported() else None
     adapter = ProcessAdapter(Runners.of(settings), zygotes)
     hub = Hub(
         settings,

@@ -10,13 +10,14 @@ import logging
 import socket
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from runner.protocol.channels import Channel
 from runner.protocol.errors import RemoteProtocolError
-from runner.protocol.hello import HelloDecoder
+from runner.protocol.hello import Hello, HelloDecoder
 
 from .transports import write_together
 
@@ -52,11 +53,17 @@ class Directory(Protocol):
 
 
 class Link(asyncio.Protocol):
-    """One channel's open socket."""
+    """One channel's open socket.
 
-    def __init__(self, server: "ChannelServer") -> None:
+    Args:
+        server: who looks after links.
+        hello: whose it is, if that is known; otherwise it has to say so first.
+    """
+
+    def __init__(self, server: "ChannelServer", hello: Hello | None = None) -> None:
         self._server = server
-        self._hello: HelloDecoder | None = HelloDecoder()
+        self._known = hello
+        self._hello = HelloDecoder() if hello is None else None
         self._receiver: Receiver | None = None
         self._transport: Any = None
         self._timer: asyncio.TimerHandle | None = None
@@ -69,9 +76,12 @@ class Link(asyncio.Protocol):
     # --- what the transport calls ---------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the hello, for a while."""
+        """Find who wants it; where that is not known, wait for the hello, for a while."""
         self._transport = transport
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
+        if self._known is not None:
+            self._introduce(self._known)
+            return
         link = transport.get_extra_info("socket")
         if link is not None and link.family != socket.AF_UNIX:
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -189,11 +199,13 @@ class Link(asyncio.Protocol):
             found = self._hello.feed(data)
             if found is None:
                 return
-            hello, rest = found
-            self._hello = None
-            self._receiver = self._server.directory.accept(hello.instance_id, hello.channel, self)
         except RemoteProtocolError as error:
             self.refuse(str(error))
+            return
+        hello, rest = found
+        self._hello = None
+        self._introduce(hello)
+        if self._receiver is None:
             return
         self._introduced()
         link = self._transport.get_extra_info("socket")
@@ -201,6 +213,12 @@ class Link(asyncio.Protocol):
             link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
         if rest:
             self._receiver.received(rest)
+
+    def _introduce(self, hello: Hello) -> None:
+        try:
+            self._receiver = self._server.directory.accept(hello.instance_id, hello.channel, self)
+        except RemoteProtocolError as error:
+            self.refuse(str(error))
 
     def _peer(self) -> str:
         address = self._transport.get_extra_info("peername")
@@ -263,6 +281,23 @@ class ChannelServer:
         self._servers.append(server)
         address: tuple[str, int] = server.sockets[0].getsockname()
         return address[1]
+
+    async def adopt(self, instance_id: str, links: Mapping[Channel, socket.socket]) -> None:
+        """Take the links that a runner was started with: they are open, and nobody has to say a hello.
+
+        Raises:
+            OSError: they cannot be used; all of them are closed.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = dict(links)
+        try:
+            for channel, link in links.items():
+                hello = Hello(instance_id, channel)
+                await loop.connect_accepted_socket(partial(Link, self, hello), link)
+                del waiting[channel]
+        finally:
+            for link in waiting.values():
+                link.close()
 
     @property
     def strangers(self) -> int:

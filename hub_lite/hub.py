@@ -544,6 +544,7 @@ class Hub:
             noted.exception()  # the other one is told
             raise
         try:
+            await self._channels.adopt(instance.id, process.take_links())
             await noted
         except BaseException:
             process.kill()

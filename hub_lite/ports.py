@@ -1,11 +1,13 @@
 """What the hub needs from the outside, as seams: adapters fill them, only app.py names those."""
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from runner.protocol.channels import Channel
 from sequence_sdk.manifest import Manifest
 
 
@@ -217,6 +219,9 @@ class RunnerProcess(Protocol):
 
     async def wait(self) -> int:
         """Wait for the end and return its code, ``-n`` for a death by signal n. May be called several times."""
+
+    def take_links(self) -> dict[Channel, socket.socket]:
+        """Return the open links that it was started with, if any, and leave them to the caller; a second time none."""
 
     def kill(self) -> None:
         """End it and all it has started, without consent; safe to call after the end."""

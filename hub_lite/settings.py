@@ -100,6 +100,7 @@ class Settings:
     warm_runners: bool = (
         True  # Python runners are forked of an interpreter that is there already, where that can be
     )
+    reserved_runners: int = 16  # of each such interpreter, at most: that are ready for a start
     runner_envs: Mapping[str, str] = field(default_factory=dict)  # for every runner; wins over all else
 
     def checked(self) -> "Settings":
@@ -277,6 +278,7 @@ _SWITCH = Kind("true or false", "true|false", (bool,), parse=_switch)
 _PORT = Kind("a port, a whole number from 0 to 65535", "PORT", (int,), most=65535, parse=_number)
 _OPTIONAL_PORT = replace(_PORT, said=f"{_PORT.said}, or null", optional=True)
 _COUNT = Kind("a whole number above 0", "N", (int,), least=1, parse=_number)
+_SOME = Kind("a whole number, 0 or more", "N", (int,), parse=_number)
 _BYTES = Kind("a whole number of bytes, 0 or more", "BYTES", (int,), parse=_number)
 _SIZE = Kind(
     "a whole number of MiB, 0 or more",
@@ -526,6 +528,11 @@ _KEYS: dict[str, Setting] = {
         "warm_runners",
         _SWITCH,
         "keep a warm Python that runners are forked of, so that they start in milliseconds (Linux)",
+    ),
+    "runners.reserve": Setting(
+        "reserved_runners",
+        _SOME,
+        "the most runners, some 5 MB each, that a warm Python keeps ready after a burst of starts; at rest it is one; 0: none",
     ),
     "runnerEnvs": Setting(
         "runner_envs",

@@ -91,16 +91,16 @@ def _refuse(code: int) -> NoReturn:
 @contextmanager
 def _restored() -> Iterator[None]:
     """Put back what a session changes of its process."""
-    path, arguments, modules, finders = sys.path[:], sys.argv, dict(sys.modules), sys.meta_path[:]
+    path, arguments, finders = sys.path[:], sys.argv, sys.meta_path[:]
+    modules = len(sys.modules)  # a copy would write to each of them, and to its name
     loggers = [logging.getLogger(name) for name in ("Runner", "Sequence")]
     said = [(one.handlers[:], one.level, one.propagate) for one in loggers]
     try:
         yield
     finally:
         sys.path[:], sys.argv, sys.meta_path[:] = path, arguments, finders
-        for name in [name for name in sys.modules if name not in modules]:
-            del sys.modules[name]
-        sys.modules.update(modules)
+        while len(sys.modules) > modules:
+            sys.modules.popitem()  # the newest
         for logger, (handlers, level, propagate) in zip(loggers, said, strict=True):
             logger.handlers[:], logger.propagate = handlers, propagate
             logger.setLevel(level)

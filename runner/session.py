@@ -46,16 +46,20 @@ _WELL: dict[str, Any] = {"healthy": True}
 _NEWS = 0.25  # seconds in which a hub that breaks one link shows that it is gone altogether
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, links: dict[Channel, socket.socket] | None = None) -> int:
     """Run the Sequence of the settings to its end and return the exit code.
 
     What the author's threads and exit handlers say after that still reaches the hub.
+
+    Args:
+        settings: what to run, and where the hub is.
+        links: one for each channel, of a hub that has them already.
 
     Raises:
         RunnerError: it could not even begin; ``exit_code`` of it says why.
     """
     entry = _entry_file(settings)
-    links = connect(settings)
+    links = connect(settings) if links is None else links
     stdio.attach(links)
     log = LogChannel(links[Channel.LOG], settings.instance_id)
     process = os.getpid()

@@ -42,6 +42,27 @@ def connect(settings: Settings) -> dict[Channel, socket.socket]:
     return links
 
 
+def pairs() -> tuple[dict[Channel, socket.socket], list[socket.socket]]:
+    """Return one open link for each channel, and the hub's ends of them in the order of the channels.
+
+    Raises:
+        OSError: this process has no room for them.
+    """
+    links: dict[Channel, socket.socket] = {}
+    peers: list[socket.socket] = []
+    try:
+        for channel in Channel:
+            links[channel], peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            peers.append(peer)
+            for end in (links[channel], peer):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+    except OSError:
+        for end in (*links.values(), *peers):
+            end.close()
+        raise
+    return links, peers
+
+
 def _connect(settings: Settings) -> socket.socket:
     if settings.socket_path:
         link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,4 +1,4 @@
-"""``python -P -m runner.zygote DESCRIPTOR``: a warm interpreter, of which runners are forked.
+"""``python -P -m runner.zygote DESCRIPTOR RESERVES``: a warm interpreter, of which runners are forked.
 
 It has imported what a runner needs and nothing of anybody else's, runs no thread and no loop, and holds one descriptor: a
 SOCK_SEQPACKET socket to its hub.
@@ -6,11 +6,14 @@ SOCK_SEQPACKET socket to its hub.
 - It says ``ready`` when it is, and ``<pid> <code>`` for each runner that has ended, ``-n`` being a death by signal n.
 - ``fork`` comes with two descriptors: a socket of the new runner's own, and its real output. On its socket the
   runner finds its working directory and its environment, with NUL between them and the end of the stream behind. It answers
-  with its process id and a line end when it leads a session of its own, and with its exit code when it ends by itself.
+  with its process id and a line end when it leads a session of its own, and with that come the hub's ends of its links, one
+  for each channel, in their order. What could not be forked, or has no room for links, is answered with ``-<errno>``. A runner
+  that ends by itself leaves its exit code behind.
 - When the hub closes the socket it ends. Its runners notice by themselves.
 
-While nobody asks, it keeps one runner in reserve, which has been forked and has rehearsed: it has its own copies of the pages that
-runners write to, the dearest part of a start.
+While nobody asks, it keeps runners in reserve, which have been forked, have their links and have rehearsed: they have their
+own copies of the pages that runners write to, the dearest part of a start. That is one at rest, and for a while after a burst
+of starts as many as those were, RESERVES at most.
 """
 
 import atexit
@@ -23,18 +26,25 @@ import signal
 import socket
 import sys
 import threading
-from typing import NoReturn
+import time
+from collections import deque
+from contextlib import ExitStack
+from typing import NamedTuple, NoReturn
 
 from . import __main__ as runner
 from . import debugger, quarantine, reload, report  # noqa: F401 - warm
 from .protocol import bpmux, lifecycle  # noqa: F401 - warm
+from .protocol.channels import Channel
 from .rehearsal import RehearsalFailed, rehearse
+from .sockets import pairs
 
 READY = b"ready"
 FORK = b"fork"
 _REHEARSALS = 8  # CPython 3.11 looks at what a function does in its ninth run
 _DESCRIPTORS = 2  # that come with a request
-_IDLE_MS = 3  # without a request, after which there is time to make a reserve
+_IDLE_MS = 3  # without a request, after which there is time to make a reserve where there is none
+_LATER_MS = 50  # the same where there is one: what has just been started comes first
+_MEMORY = 30.0  # seconds for which a burst of starts is remembered
 _READ = 65536  # bytes
 _STDERR = 2
 _NOT_FLUSHED = 120  # what an interpreter exits with whose last words are lost
@@ -45,12 +55,12 @@ def main() -> int:
     _rehearse(_REHEARSALS)
     gc.collect()
     gc.freeze()  # a collection in a runner does not touch, and so not copy, what all of them share
-    descriptor = int(sys.argv[1])
+    descriptor, most = map(int, sys.argv[1:])
     _close_all_but(descriptor)
     os.set_inheritable(descriptor, False)
-    birth = _Zygote(socket.socket(fileno=descriptor)).serve()
-    if birth is not None:
-        _leave(runner.main(), birth)
+    born = _Zygote(socket.socket(fileno=descriptor), Reserves(most)).serve()
+    if born is not None:
+        _leave(runner.main(born.links), born.birth)
     return 0
 
 
@@ -88,29 +98,109 @@ def _close_all_but(kept: int) -> None:
                 os.close(int(name))
 
 
+class _Runner(NamedTuple):
+    """What a new runner has."""
+
+    birth: socket.socket
+    links: dict[Channel, socket.socket]
+
+
+class Reserves:
+    """The runners in reserve, each a socket where it waits for its request, and how many there should be.
+
+    That is one, and for a while after a burst of requests as many as came since the reserve was last whole. Moments are seconds of
+    a monotonic clock.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._ready: deque[socket.socket] = deque()
+        self._wanted = min(1, most)
+        self._requests = 0  # since the reserve was last whole
+        self._peak = 0  # of that, since the number that is wanted was last set
+        self._period_ends: float | None = None  # while more than one are wanted
+        self._gave_up = False
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    @property
+    def is_short(self) -> bool:
+        """Tell whether one more is to be made."""
+        return len(self._ready) < self._wanted and not self._gave_up
+
+    def patience(self, now: float) -> int | None:
+        """Return for how many milliseconds without a request nothing is to be done; None is for ever."""
+        if self.is_short:
+            return _LATER_MS if self._ready else _IDLE_MS
+        if self._period_ends is not None:
+            return max(0, int((self._period_ends - now) * 1000) + 1)
+        return None
+
+    def note_request(self, now: float) -> None:
+        """Count a request, which is to be answered by one that is ``taken``, if there is any."""
+        self._gave_up = False
+        self._requests += 1
+        self._peak = max(self._peak, self._requests)
+        if self._wanted < min(self._peak, self._most):
+            self._set(now)
+
+    def taken(self) -> socket.socket | None:
+        """Return the oldest one, or None. It may have been killed: then ask again."""
+        return self._ready.popleft() if self._ready else None
+
+    def add(self, reserve: socket.socket) -> None:
+        """Take a new one."""
+        self._ready.append(reserve)
+        if len(self._ready) >= self._wanted:
+            self._requests = 0
+
+    def give_up(self) -> None:
+        """Make no more until the next request: the machine has no room."""
+        self._gave_up = True
+
+    def forget(self, now: float) -> None:
+        """Let go of those that are not wanted any more, for the burst is long past. They end."""
+        if self._period_ends is not None and now >= self._period_ends:
+            self._set(now)
+            while len(self._ready) > self._wanted:
+                self._ready.pop().close()
+
+    def close(self) -> None:
+        """Close the sockets, of which the runners hold the other ends."""
+        while self._ready:
+            self._ready.pop().close()
+
+    def _set(self, now: float) -> None:
+        self._wanted = min(max(1, self._peak), self._most)
+        self._peak = 0
+        self._period_ends = now + _MEMORY if self._wanted > 1 else None
+
+
 class _Zygote:
     """What the template process holds; in a fork all of it is closed."""
 
-    def __init__(self, hub: socket.socket) -> None:
+    def __init__(self, hub: socket.socket, reserves: Reserves) -> None:
         self._hub = hub
         self._ended_reader, self._ended_writer = os.pipe()
-        self._reserve: socket.socket | None = None  # where one waits for its request
-        self._wants_reserve = True  # there is none, and it has not been tried since the last request
+        self._reserves = reserves
         for descriptor in (self._ended_reader, self._ended_writer):
             os.set_blocking(descriptor, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # for the descriptor to be written to
         signal.set_wakeup_fd(self._ended_writer, warn_on_full_buffer=False)
 
-    def serve(self) -> socket.socket | None:
-        """Fork what the hub asks for; return None when it is gone, and in a runner the socket that is its own."""
+    def serve(self) -> _Runner | None:
+        """Fork what the hub asks for; return None when it is gone, and in a runner what it has."""
         poll = select.poll()
         poll.register(self._hub, select.POLLIN)
         poll.register(self._ended_reader, select.POLLIN)
         self._hub.send(READY)
         while True:
-            ready = poll.poll(_IDLE_MS if self._wants_reserve else None)
-            if not ready and self._is_new_reserve():
-                return self._wait_in_reserve()
+            ready = poll.poll(self._reserves.patience(time.monotonic()))
+            if not ready:
+                self._reserves.forget(time.monotonic())
+                if self._reserves.is_short and (request := self._new_reserve()):
+                    return _wait_in_reserve(request)
             for descriptor, _ in ready:
                 if descriptor == self._ended_reader:
                     self._report_ended()
@@ -122,17 +212,15 @@ class _Zygote:
                     raise RuntimeError(f"the hub said {message!r} with {len(descriptors)} descriptors")
                 birth, output = socket.socket(fileno=descriptors[0]), descriptors[1]
                 if self._is_new_runner(birth, output):
-                    _become_runner(birth, output)
-                    return birth
+                    return _become_runner(birth, output, *_links_or_end(birth))
                 birth.close()
                 os.close(output)
 
     def _is_new_runner(self, birth: socket.socket, output: int) -> bool:
         """Let a runner take these descriptors, one in reserve if there is one; return True in one that is forked for it."""
-        self._wants_reserve = True
-        if self._reserve is not None:
-            with self._reserve as reserve:
-                self._reserve = None
+        self._reserves.note_request(time.monotonic())
+        while (reserve := self._reserves.taken()) is not None:
+            with reserve:
                 try:
                     socket.send_fds(reserve, [FORK], [birth.fileno(), output])
                 except OSError:  # somebody has killed it
@@ -146,36 +234,29 @@ class _Zygote:
             birth.send(b"-%d\n" % (error.errno or errno.EAGAIN))
             return False
 
-    def _is_new_reserve(self) -> bool:
-        """Fork a runner that waits for its request; return True in that one."""
-        self._wants_reserve = False
+    def _new_reserve(self) -> socket.socket | None:
+        """Fork a runner in reserve; in that one return where its request comes."""
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError:  # there is no room for a reserve
-            return False
-        try:
-            if self._fork():
-                ours.close()
-                self._reserve = theirs
-                return True
-        except OSError:  # the next request says so
-            ours.close()
-        else:
-            self._reserve = ours
-        theirs.close()
-        return False
-
-    def _wait_in_reserve(self) -> socket.socket | None:
-        """Rehearse, wait for the request, and return the socket that came with it; None when the zygote is gone."""
-        assert self._reserve is not None  # noqa: S101 - for the type checker
-        _rehearse(1)
-        with self._reserve as reserve:
-            message, descriptors, _, _ = socket.recv_fds(reserve, _READ, _DESCRIPTORS)
-        if not message:
-            os._exit(0)
-        birth = socket.socket(fileno=descriptors[0])
-        _become_runner(birth, descriptors[1])
-        return birth
+            self._reserves.give_up()
+            return None
+        with ExitStack() as unwanted:
+            unwanted.enter_context(ours)
+            unwanted.enter_context(theirs)
+            try:
+                if self._fork():
+                    self._reserves.close()
+                    unwanted.pop_all()
+                    ours.close()
+                    return theirs
+            except OSError:  # the next request says so
+                self._reserves.give_up()
+                return None
+            unwanted.pop_all()
+            theirs.close()
+        self._reserves.add(ours)
+        return None
 
     def _fork(self) -> bool:
         """Return True in the new process, which has none of what is the zygote's."""
@@ -202,7 +283,32 @@ class _Zygote:
                 self._hub.send(b"%d %d" % (pid, os.waitstatus_to_exitcode(status)))
 
 
-def _become_runner(birth: socket.socket, output: int) -> None:
+def _wait_in_reserve(request: socket.socket) -> _Runner:
+    """Get ready, wait for the request, and return what a runner has; when the zygote is gone, or wants it no more, it ends."""
+    try:
+        links, peers = pairs()
+    except OSError:  # who is forked when it is asked for can say so
+        os._exit(0)
+    _rehearse(1)
+    with request:
+        message, descriptors, _, _ = socket.recv_fds(request, _READ, _DESCRIPTORS)
+    if not message:
+        os._exit(0)
+    return _become_runner(socket.socket(fileno=descriptors[0]), descriptors[1], links, peers)
+
+
+def _links_or_end(birth: socket.socket) -> tuple[dict[Channel, socket.socket], list[socket.socket]]:
+    try:
+        return pairs()
+    except OSError as error:
+        _received(birth)  # what is closed with something unread in it loses the answer
+        birth.send(b"-%d\n" % (error.errno or errno.EMFILE))
+        os._exit(0)
+
+
+def _become_runner(
+    birth: socket.socket, output: int, links: dict[Channel, socket.socket], peers: list[socket.socket]
+) -> _Runner:
     os.setsid()
     os.dup2(output, 1)  # 0 is the zygote's, which has ended
     os.dup2(output, 2)
@@ -213,7 +319,10 @@ def _become_runner(birth: socket.socket, output: int) -> None:
         name, _, value = variable.partition(b"=")
         os.environb[name] = value
     os.chdir(folder)
-    birth.send(b"%d\n" % os.getpid())
+    socket.send_fds(birth, [b"%d\n" % os.getpid()], [peer.fileno() for peer in peers])
+    for peer in peers:
+        peer.close()
+    return _Runner(birth, links)
 
 
 def _received(birth: socket.socket) -> bytes:

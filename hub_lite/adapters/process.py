@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -13,9 +14,10 @@ from typing import Protocol
 
 from hub_lite.errors import Unavailable
 from hub_lite.ports import Launch
+from runner.protocol.channels import Channel
 
 from .runners import Runners
-from .zygotes import Zygotes
+from .zygotes import Forked, Zygotes
 
 _CRASH_LOG_BYTES = 64 * 1024
 _CRASH_READS = 4  # of 64 KiB at a time, which empties a pipe; who writes for ever must not hold the hub
@@ -81,8 +83,9 @@ class ProcessAdapter:
                 early_log = _new_file()
                 words.append(str(early_log))
             child: _Child | None = None
+            forked: Forked | None = None
             if command.forkable and self._zygotes is not None:
-                child = await self._zygotes.fork(
+                child = forked = await self._zygotes.fork(
                     words[0], command.environment, launch.environment, launch.sequence.directory, crash_writer
                 )
             if child is None:
@@ -108,7 +111,8 @@ class ProcessAdapter:
             os.close(crash_writer)
             if stdin_reader is not None:
                 os.close(stdin_reader)
-        return ChildProcess(child, crash_reader, early_log, stdin_writer)
+        links = {} if forked is None else forked.links
+        return ChildProcess(child, crash_reader, early_log, stdin_writer, links)
 
 
 def _new_file() -> Path:
@@ -127,8 +131,10 @@ class ChildProcess:
         crash_reader: int,
         early_log: Path | None = None,
         stdin_writer: int | None = None,
+        links: Mapping[Channel, socket.socket] | None = None,
     ) -> None:
         self._child = child
+        self._links = dict(links or {})
         self._stdin_writer = stdin_writer
         self._early_log = early_log
         self._early = b""
@@ -148,6 +154,11 @@ class ChildProcess:
         """Wait for the end and return its code, ``-n`` for a death by signal n."""
         return await asyncio.shield(self._ended)
 
+    def take_links(self) -> dict[Channel, socket.socket]:
+        """Return the open links that it was started with, and leave them to the caller."""
+        links, self._links = self._links, {}
+        return links
+
     def kill(self) -> None:
         """Send SIGKILL to the process and to all it has started; nothing happens where there is nobody."""
         with contextlib.suppress(
@@ -162,7 +173,9 @@ class ChildProcess:
         return self._early + bytes(self._crash)
 
     def close(self) -> None:
-        """Close the pipes and remove the early log; safe to call twice."""
+        """Close the pipes, and links that nobody has taken, and remove the early log; safe to call twice."""
+        for link in self.take_links().values():
+            link.close()
         if self._early_log is not None:
             self._read_early_log()
             self._early_log.unlink(missing_ok=True)

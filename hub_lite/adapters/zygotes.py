@@ -1,23 +1,27 @@
 """Runners that are forked of a warm interpreter, which is there before it is needed (runner/zygote.py has the other side)."""
 
 import asyncio
+import errno
 import logging
 import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from array import array
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
 from hub_lite.errors import Unavailable
+from runner.protocol.channels import Channel
 
 logger = logging.getLogger(__name__)
 
 _READY: Final = b"ready"
 _FORK: Final = b"fork"
 _READ: Final = 65536  # bytes
+_DESCRIPTOR: Final = array("i").itemsize  # bytes
 _MOST: Final = 4  # interpreters that are kept warm; each takes some 20 MB
 _PAUSE: Final = 60.0  # seconds without a new attempt after one that failed
 _TRIES: Final = 2  # the first one may find a zygote, or a runner in reserve, that is just being killed
@@ -39,8 +43,15 @@ def _set(future: asyncio.Future[bool], result: bool) -> None:
 class Forked:
     """A runner that was forked, and is no child of the hub."""
 
-    def __init__(self, pid: int, birth: socket.socket, said: bytes = b"") -> None:
+    def __init__(
+        self,
+        pid: int,
+        birth: socket.socket,
+        said: bytes = b"",
+        links: Mapping[Channel, socket.socket] | None = None,
+    ) -> None:
         self.pid = pid
+        self.links = links or {}  # our ends of them; whoever takes the runner closes them
         self._birth = birth
         self._said = said  # by way of the socket, behind its process id
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -83,11 +94,43 @@ class Forked:
         return int(self._said) if self._said.strip() else _KILLED
 
 
+def _receive(birth: socket.socket) -> tuple[bytes, list[int]]:
+    """Return bytes, one at least, and the descriptors that come with them, which no other program gets.
+
+    Raises:
+        BrokenPipeError: nothing more comes.
+    """
+    # socket.recv_fds does the same, but forgets the flags that it is given.
+    chunk, received, _, _ = birth.recvmsg(
+        _READ, socket.CMSG_LEN(len(Channel) * _DESCRIPTOR), socket.MSG_CMSG_CLOEXEC
+    )
+    descriptors = array("i")
+    for level, kind, data in received:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(data[: len(data) - len(data) % _DESCRIPTOR])
+    if not chunk:
+        _close(descriptors)
+        raise BrokenPipeError
+    return chunk, list(descriptors)
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _link(descriptor: int) -> socket.socket:
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
+    link.setblocking(False)
+    return link
+
+
 class Zygote:
     """A warm interpreter. ``start`` it, ``fork`` of it, ``close`` it."""
 
-    def __init__(self, program: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, program: str, environment: Mapping[str, str], reserves: int) -> None:
         self._program = program
+        self._reserves = reserves
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
@@ -107,7 +150,7 @@ class Zygote:
         try:
             with theirs:
                 self._process = await asyncio.create_subprocess_exec(
-                    self._program, "-P", "-m", "runner.zygote", str(theirs.fileno()),
+                    self._program, "-P", "-m", "runner.zygote", str(theirs.fileno()), str(self._reserves),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
@@ -167,17 +210,23 @@ class Zygote:
                 with theirs:
                     if not await self._send(_FORK, (theirs.fileno(), output)):
                         return None
-                first, _, rest = (await self._ask(birth, request)).partition(b"\n")
+                answer, descriptors = await self._ask(birth, request)
+                links = [unborn.enter_context(_link(descriptor)) for descriptor in descriptors]
+                first, _, rest = answer.partition(b"\n")
                 pid = int(first)
-                if pid < 0:
-                    raise Unavailable(f"the runner could not be started: {os.strerror(-pid)}")
+                given = dict(zip(Channel, links, strict=False))
+                if pid < 0 or len(given) < len(
+                    Channel
+                ):  # those it has not got have no room here; it ends without them
+                    error = os.strerror(-pid if pid < 0 else errno.EMFILE)
+                    raise Unavailable(f"the runner could not be started: {error}")
                 unborn.pop_all()
         except (BrokenPipeError, ConnectionResetError):
             self._read()  # it may be gone, and the loop has not seen that yet
             return None
         finally:
             self._births -= 1
-        return self._born(Forked(pid, birth, rest))
+        return self._born(Forked(pid, birth, rest, given))
 
     def _born(self, runner: Forked) -> Forked:
         """Note a new runner, which may have come to its end already."""
@@ -203,17 +252,22 @@ class Zygote:
         if self._reaping is not None:
             await self._reaping
 
-    async def _ask(self, birth: socket.socket, request: bytes) -> bytes:
-        """Return what a new runner answers: a line, and what it may say after it."""
+    async def _ask(self, birth: socket.socket, request: bytes) -> tuple[bytes, list[int]]:
+        """Return what a new runner answers: a line and what it may say after it, and the descriptors that come with them."""
         await self._loop.sock_sendall(birth, request)
         birth.shutdown(socket.SHUT_WR)
         answer = b""
-        while b"\n" not in answer:
-            chunk = await self._loop.sock_recv(birth, _READ)
-            if not chunk:
-                raise BrokenPipeError
-            answer += chunk
-        return answer
+        descriptors: list[int] = []
+        try:
+            while b"\n" not in answer:
+                await self._until(self._loop.add_reader, self._loop.remove_reader, birth)
+                chunk, received = _receive(birth)
+                descriptors += received
+                answer += chunk
+        except BaseException:
+            _close(descriptors)
+            raise
+        return answer, descriptors
 
     async def _send(self, message: bytes, descriptors: tuple[int, ...]) -> bool:
         async with self._room:
@@ -221,18 +275,21 @@ class Zygote:
                 try:
                     socket.send_fds(self._control, [message], descriptors)
                 except BlockingIOError:
-                    await self._until_there_is_room(self._control)
+                    await self._until(self._loop.add_writer, self._loop.remove_writer, self._control)
                 else:
                     return True
         return False
 
-    async def _until_there_is_room(self, control: socket.socket) -> None:
-        room: asyncio.Future[bool] = self._loop.create_future()
-        self._loop.add_writer(control, _set, room, True)
+    async def _until(
+        self, add: Callable[..., None], remove: Callable[..., object], one: socket.socket
+    ) -> None:
+        """Wait until a socket has room for more, or something to read."""
+        ready: asyncio.Future[bool] = self._loop.create_future()
+        add(one, _set, ready, True)
         try:
-            await room
+            await ready
         finally:
-            self._loop.remove_writer(control)
+            remove(one)
 
     def _read(self) -> None:
         while self._control is not None:
@@ -266,9 +323,14 @@ class Zygote:
 
 
 class Zygotes:
-    """The warm interpreters of a hub: one for each interpreter with its variables, started before or when it is first wanted."""
+    """The warm interpreters of a hub: one for each interpreter with its variables, started before or when it is first wanted.
 
-    def __init__(self) -> None:
+    Args:
+        reserves: the runners that each may keep in reserve; it does so after that many were asked for at once.
+    """
+
+    def __init__(self, reserves: int) -> None:
+        self._reserves = reserves
         self._zygotes: dict[tuple[str, tuple[tuple[str, str], ...]], Zygote] = {}
         self._not_before: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
         self._starts: set[asyncio.Task[bool]] = set()
@@ -327,7 +389,7 @@ class Zygotes:
         if found is None and len(self._zygotes) >= _MOST:
             return None
         self._not_before[key] = time.monotonic() + _PAUSE  # unless it gets ready
-        self._zygotes[key] = zygote = Zygote(program, environment)
+        self._zygotes[key] = zygote = Zygote(program, environment, self._reserves)
         start = asyncio.create_task(self._start(key, zygote), name=f"zygote of {program}")
         self._starts.add(start)
         start.add_done_callback(self._starts.discard)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Self
 
 from hub_lite.errors import Conflict, Gone, NotFound, PackageError, PayloadTooLarge
 from hub_lite.ports import Launch, LeftOver, StoredSequence, StoredVersion
+from runner.protocol.channels import Channel
 from sequence_sdk.manifest import Manifest
 
 DEADLINE = 10.0  # seconds until a test that waits for something gives up
@@ -43,6 +45,7 @@ class FakeProcess:
         self.kills = 0
         self.said = b""
         self.closed = False
+        self.links: dict[Channel, socket.socket] = {}  # those that it is started with
         self._dies_when_killed = dies_when_killed
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -56,6 +59,10 @@ class FakeProcess:
 
     async def wait(self) -> int:
         return await asyncio.shield(self._ended)
+
+    def take_links(self) -> dict[Channel, socket.socket]:
+        links, self.links = self.links, {}
+        return links
 
     def kill(self) -> None:
         self.kills += 1
@@ -80,6 +87,7 @@ class FakeAdapter:
         self.refusal: Exception | None = None
         self.gate: asyncio.Event | None = None
         self.on_launch: Callable[[Launch, FakeProcess], Awaitable[None]] | None = None
+        self.links: Callable[[], dict[Channel, socket.socket]] = dict
         self.roles: list[asyncio.Task[None]] = []
 
     async def launch(self, launch: Launch) -> FakeProcess:
@@ -89,6 +97,7 @@ class FakeAdapter:
         if self.refusal is not None:
             raise self.refusal
         process = FakeProcess()
+        process.links = self.links()
         self.processes.append(process)
         if self.on_launch is not None:
             self.roles.append(asyncio.ensure_future(self.on_launch(launch, process)))

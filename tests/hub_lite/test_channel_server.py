@@ -305,6 +305,46 @@ async def test_what_is_done_to_a_lost_link_is_nothing(
     assert caplog.records == []
 
 
+async def handed_over(bench: Bench, instance_id: str, *channels: Channel) -> dict[Channel, FakeLink]:
+    """Give the server links that are open already, and return their other ends."""
+    ours: dict[Channel, socket.socket] = {}
+    for channel in channels:
+        theirs, ours[channel] = socket.socketpair()
+        bench.opened.append(FakeLink(*await asyncio.open_unix_connection(sock=theirs)))
+    await bench.server.adopt(instance_id, ours)
+    return dict(zip(channels, bench.opened[-len(channels) :], strict=True))
+
+
+async def test_a_link_that_is_handed_over_needs_no_hello(bench: Bench) -> None:
+    peers = await handed_over(bench, ID, Channel.OUT, Channel.IN)
+    assert bench.server.strangers == 0
+    await peers[Channel.OUT].send(HELLO)
+    await until(lambda: bench.directory.receivers[Channel.OUT].content == HELLO)
+    bench.directory.links[Channel.IN].write(b"to the runner")
+    assert await peers[Channel.IN].exactly(13) == b"to the runner"
+    peers[Channel.OUT].end()
+    await until(lambda: bench.directory.receivers[Channel.OUT].ends == 1)
+    assert not bench.directory.links[Channel.OUT].lost
+
+
+async def test_a_link_that_is_handed_over_and_nobody_wants_is_refused(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    peers = await handed_over(bench, "x" * 36, Channel.OUT)
+    assert await peers[Channel.OUT].is_refused()
+    assert "no Instance" in caplog.text
+
+
+async def test_where_a_link_cannot_be_used_all_are_closed(bench: Bench) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        broken = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with pytest.raises((OSError, ValueError)):
+            await bench.server.adopt(ID, {Channel.IN: broken, Channel.OUT: ours})
+        assert broken.fileno() == ours.fileno() == -1
+        assert theirs.recv(1) == b""
+
+
 async def test_only_the_owner_reaches_the_socket_and_it_is_gone_with_the_server(bench: Bench) -> None:
     assert bench.path.stat().st_mode & 0o777 == 0o600
     await bench.server.close()

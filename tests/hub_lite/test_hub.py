@@ -15,11 +15,13 @@ from hub_lite.hub import Hub, StartFailed
 from hub_lite.instances import Instance, StartPayload
 from hub_lite.ports import Launch
 from hub_lite.settings import Settings
+from runner.protocol.channels import Channel
 from runner.protocol.lifecycle import State
 
 from .fakes import (
     DEADLINE,
     FakeAdapter,
+    FakeLink,
     FakeProcess,
     FakeRunner,
     FakeStore,
@@ -258,6 +260,40 @@ async def test_a_sequence_that_fails_to_load_fails_the_start(bench: Bench) -> No
         await bench.start()
     assert caught.value.status == 400
     assert bench.hub.instance(caught.value.instance.id).failed  # it can be looked at
+
+
+async def test_a_runner_that_brings_its_links_needs_no_socket(bench: Bench) -> None:
+    peers: dict[int, socket.socket] = {}
+
+    async def bring(launch: Launch, process: FakeProcess) -> None:
+        runner = FakeRunner(launch.instance_id, Path("/nowhere"))
+        for number, peer in peers.items():
+            runner.links[number] = FakeLink(*await asyncio.open_unix_connection(sock=peer))
+        bench.runners.append(runner)
+        await runner.start(())
+        assert (await runner.hear())[0] in (4001, 4002)
+        process.end(138)
+
+    def links() -> dict[Channel, socket.socket]:
+        found: dict[Channel, socket.socket] = {}
+        for channel in Channel:
+            found[channel], peers[channel.value] = socket.socketpair()
+        return found
+
+    bench.adapter.links, bench.adapter.on_launch = links, bring
+    instance = await bench.start()
+    assert instance.state is State.RUNNING
+    await bench.runners[-1].links[6].send(b"said")
+    with instance.output.open() as cursor:
+        assert await cursor.read() == b"said"
+
+
+async def test_links_that_cannot_be_used_fail_the_start_and_end_the_runner(bench: Bench) -> None:
+    bench.adapter.links = lambda: {Channel.OUT: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)}
+    with pytest.raises((OSError, ValueError)):
+        await bench.start()
+    assert bench.hub.instances() == []
+    assert bench.adapter.processes[-1].closed
 
 
 async def test_what_the_adapter_refuses_leaves_no_instance(bench: Bench) -> None:

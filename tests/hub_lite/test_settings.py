@@ -125,6 +125,7 @@ EXAMPLES: dict[str, tuple[Any, str, Any]] = {
     "runners.pythonFor": ("original", "original", "original"),
     "runners.pythons": (["/a", "/b"], "/a, /b", (Path("/a"), Path("/b"))),
     "runners.warm": (False, "false", False),
+    "runners.reserve": (0, "0", 0),
     "runnerEnvs": ({"A": "1", "B": "x=y"}, "A=1;B=x=y;", {"A": "1", "B": "x=y"}),
 }
 

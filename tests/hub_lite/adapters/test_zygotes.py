@@ -7,6 +7,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import runner as runner_package
 from hub_lite.adapters import zygotes as module
 from hub_lite.adapters.zygotes import Forked, Zygotes, is_supported
 from hub_lite.errors import Unavailable
+from runner.protocol.channels import Channel
 from tests.hub_lite.fakes import DEADLINE, until
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="runners are forked on Linux only")
@@ -25,8 +27,8 @@ PATCH = """
 import os
 import runner.__main__
 
-def main():
-    scope = {"code": 0}
+def main(links):
+    scope = {"code": 0, "links": links}
     exec(os.environ["CODE"], scope)
     return scope["code"]
 
@@ -38,7 +40,7 @@ class Nursery:
     """Warm interpreters whose runners run the code of a test in place of a Sequence."""
 
     def __init__(self, folder: Path) -> None:
-        self.zygotes = Zygotes()
+        self.zygotes = Zygotes(reserves=4)
         self.folder = folder
         (folder / "path").mkdir()
         (folder / "path" / "sitecustomize.py").write_text(PATCH)
@@ -101,6 +103,8 @@ async def nursery(nothing_left: None, tmp_path: Path) -> AsyncIterator[Nursery]:
     await nursery.zygotes.close()
     for runner in nursery.runners:
         runner.close()
+        for link in runner.links.values():
+            link.close()
 
 
 SEEN = """
@@ -141,7 +145,7 @@ async def test_a_runner_has_its_own_environment_folder_and_session_and_no_descri
     assert first["term"]
     assert first["third_party"] == []
     assert [first["descriptors"].pop(number) for number in "012"] == ["/dev/null", "pipe", "pipe"]
-    assert [*first["descriptors"].values()] == ["socket"], "its own, to the hub"
+    assert [*first["descriptors"].values()] == ["socket"] * 10, "its own, and its links"
     assert first["random"] != second["random"]
 
 
@@ -183,6 +187,101 @@ async def test_exit_handlers_run_and_what_is_printed_last_arrives(nursery: Nurse
     )
 
 
+async def test_its_links_come_with_a_runner_whether_it_was_in_reserve_or_not(nursery: Nursery) -> None:
+    code = """
+        for channel, link in links.items():
+            link.sendall(b"%d" % channel)
+            assert link.recv(10) == b"hub"
+    """
+    for waits in (False, True):
+        if waits:
+            await nursery.reserve()
+        runner, reader = await nursery.fork(code)
+        assert runner is not None
+        assert list(runner.links) == list(Channel)
+        for channel, link in runner.links.items():
+            assert not link.getblocking()
+            assert not link.get_inheritable()
+            assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(link, 10), DEADLINE) == (
+                b"%d" % channel
+            )
+            link.send(b"hub")
+        assert await asyncio.wait_for(runner.wait(), DEADLINE) == 0
+        assert [await asyncio.get_running_loop().sock_recv(link, 10) for link in runner.links.values()] == [
+            b""
+        ] * len(Channel), "nobody else has an end of them"
+        os.close(reader)
+
+
+async def test_a_hub_without_room_for_links_says_so_and_the_runner_is_not_left_behind(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_receive", partial(only_three, module._receive))
+    reader, writer = os.pipe()
+    with pytest.raises(Unavailable, match="could not be started: Too many open files"):
+        await nursery.zygotes.fork(
+            sys.executable,
+            {**nursery.environment, "CODE": "assert links[0].recv(1) == b''"},
+            {"CODE": ""},
+            nursery.folder / "work",
+            writer,
+        )
+    os.close(writer)
+    with open(reader) as output:  # noqa: PTH123 - a descriptor has no path
+        assert await asyncio.wait_for(asyncio.to_thread(output.read), DEADLINE) == "", "it has seen the end"
+
+
+def only_three(receive: Any, *arguments: Any) -> Any:
+    data, descriptors = receive(*arguments)
+    for descriptor in descriptors[3:]:
+        os.close(descriptor)
+    return data, descriptors[:3]
+
+
+async def test_a_machine_without_room_for_links_is_told(nursery: Nursery) -> None:
+    patched = (
+        PATCH
+        + "import runner.sockets\ndef none():\n    raise OSError(24, 'no room')\nrunner.sockets.pairs = none\n"
+    )
+    (nursery.folder / "path" / "sitecustomize.py").write_text(patched)
+    for _ in range(2):  # no reserve is made, or it ends
+        reader, writer = os.pipe()
+        with pytest.raises(Unavailable, match="could not be started: Too many open files"):
+            await nursery.zygotes.fork(
+                sys.executable, nursery.environment, {}, nursery.folder / "work", writer
+            )
+        os.close(reader)
+        os.close(writer)
+
+
+async def test_after_a_burst_as_many_are_in_reserve_up_to_the_most(nursery: Nursery) -> None:
+    await asyncio.gather(*(nursery.run("") for _ in range(6)))
+    zygote = nursery.zygote()
+    await until(lambda: len(nursery._reserves(zygote)) == 4)
+    pids = {one.pid for one in nursery._reserves(zygote)}
+    runners = [await nursery.fork("") for _ in range(3)]
+    for runner, reader in runners:
+        assert runner is not None
+        assert runner.pid in pids
+        assert await asyncio.wait_for(runner.wait(), DEADLINE) == 0
+        os.close(reader)
+    await until(lambda: len(nursery._reserves(zygote)) == 4)
+
+
+async def test_without_a_reserve_each_is_forked_when_it_is_asked_for(
+    nothing_left: None, tmp_path: Path
+) -> None:
+    nursery = Nursery(tmp_path)
+    nursery.zygotes = Zygotes(reserves=0)
+    for number in range(3):
+        assert await nursery.run(f"code = {number}") == (number, "")
+        assert nursery._reserves(nursery.zygote()) == []
+    await nursery.zygotes.close()
+    for runner in nursery.runners:
+        for link in runner.links.values():
+            link.close()
+
+
 async def test_one_is_kept_in_reserve_and_takes_the_next_request(nursery: Nursery) -> None:
     await nursery.run("")
     for _ in range(3):
@@ -211,7 +310,8 @@ async def test_runners_come_without_a_rehearsal_where_there_is_no_room_for_one(
     nursery: Nursery, capfd: pytest.CaptureFixture[str]
 ) -> None:
     patched = (
-        PATCH + "import socket\ndef none():\n    raise OSError(24, 'no room')\nsocket.socketpair = none\n"
+        PATCH
+        + "import runner.rehearsal\ndef none(times):\n    raise OSError(24, 'no')\nrunner.rehearsal.rehearse = none\n"
     )
     (nursery.folder / "path" / "sitecustomize.py").write_text(patched)
     assert await nursery.run("code = 6") == (6, "")
