@@ -51,6 +51,8 @@ MAX_STATE = 1024 * 1024  # bytes of all keys and values of an Instance
 
 T = TypeVar("T")
 
+_ROOM_LASTS = 0.05  # seconds
+
 logger = logging.getLogger(__name__)
 
 
@@ -126,6 +128,7 @@ class Hub:
         self._router = Router(self.topics)
         self._removals: dict[str, asyncio.TimerHandle] = {}
         self._channels = ChannelServer(self)
+        self._room_until = 0.0  # the moment, of the monotonic clock, until which there is room for a start
         self._socket_folder: tempfile.TemporaryDirectory[str] | None = None
         self._socket_path = Path()
         self._instances_port = 0
@@ -699,7 +702,7 @@ class Hub:
     def _environment(self, instance: Instance) -> dict[str, str]:
         """Return the variables a runner is started with."""
         sequence = instance.sequence
-        info = self.describe_sequence(sequence) | {"instances": []}
+        info = self._describe_sequence(sequence, [])
         info.pop(
             "appConfig", None
         )  # it is in the start's, and a variable has no room for what nobody reads there
@@ -856,7 +859,13 @@ class Hub:
             raise Unavailable("the hub is shutting down")
 
     def _refuse_when_full(self) -> None:
-        """Refuse a start for which the machine has no memory, or no space in the data directory."""
+        """Refuse a start for which the machine has no memory, or no space in the data directory.
+
+        Who has just found room does not look again for a moment: a look takes a tenth of a start.
+        """
+        now = time.monotonic()
+        if now < self._room_until:
+            return
         wanted = self.settings.min_free_memory
         free = psutil.virtual_memory().available
         if free < wanted:
@@ -865,6 +874,7 @@ class Hub:
         free = psutil.disk_usage(str(self.settings.data_dir)).free if wanted else 0
         if free < wanted:
             raise NoRoom(f"the disk of {self.settings.data_dir}", free, wanted, "requirements.freeSpace")
+        self._room_until = now + _ROOM_LASTS
 
 
 def _describe_version(version: StoredVersion, *, current: bool) -> dict[str, Any]:

@@ -429,6 +429,8 @@ class Instance:
 
     async def wait_until_up(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - running out of it is no error
         """Wait until the Sequence is loaded, or the Instance is over, or ``timeout`` seconds have passed."""
+        if self.up.is_set() or self.over.is_set():
+            return
         over = asyncio.ensure_future(self.over.wait())
         up = asyncio.ensure_future(self.up.wait())
         try:

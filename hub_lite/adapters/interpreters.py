@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import runner
@@ -89,6 +90,7 @@ class _Comparator:
         return self.operator in _EQUAL and not self.open_end
 
 
+@lru_cache(maxsize=256)  # each start asks for its Sequence's
 def admits(wanted: str, version: Version) -> bool:
     """Tell whether a package that says ``wanted`` in ``engines.python3`` may run with a version of Python.
 

@@ -24,13 +24,15 @@ _CRASH_READS = 4  # of 64 KiB at a time, which empties a pipe; who writes for ev
 _INHERITED = (
     "PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME", "SHELL", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "DEVELOPMENT", "PRODUCTION",
+    "LC_ALL", "LC_ADDRESS", "LC_COLLATE", "LC_CTYPE", "LC_IDENTIFICATION", "LC_MEASUREMENT", "LC_MESSAGES", "LC_MONETARY",
+    "LC_NAME", "LC_NUMERIC", "LC_PAPER", "LC_TELEPHONE", "LC_TIME",
 )  # fmt: skip
 _MAX_VARIABLE = 100_000  # bytes; Linux takes 128 KiB for one variable. The PONG says the same, without a limit of that kind
 
 
 def runner_environment(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a runner: what a program needs to find its way, what the protocol says, no secret."""
-    inherited = {name: value for name, value in own.items() if name in _INHERITED or name.startswith("LC_")}
+    inherited = {name: value for name in _INHERITED if (value := own.get(name)) is not None}
     small = {name: value if len(value.encode()) <= _MAX_VARIABLE else "{}" for name, value in given.items()}
     return {**inherited, **small}
 
