@@ -44,11 +44,12 @@ _MAX_EXPRESSION: Final = 200  # characters of a licence expression
 _REQUIREMENT: Final = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
 _NODE_NEEDS: Final = ("dependencies", "optionalDependencies", "peerDependencies")
 _HOST: Final = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]+)?"
-_URL_REST: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*"
-# Plain ASCII only, and no name or password before the host: a bill of materials is passed on.
+_URL_SIGN: Final = r"[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2}"
+# Plain ASCII only, and no name or password before the host: a bill of materials is passed on. Signs are repeated one by one,
+# never runs of them: of a long address with one wrong sign every way to cut it would be tried.
 _URL: Final = re.compile(
     rf"(?:(?:git\+)?https?://|(?:git\+)?ssh://(?:git@)?|git://){_HOST}"
-    rf"(?:/{_URL_REST})?(?:\?(?:{_URL_REST}|\?)*)?(?:\#(?:{_URL_REST}|\?)*)?"
+    rf"(?:/(?:{_URL_SIGN})*)?(?:\?(?:{_URL_SIGN}|\?)*)?(?:\#(?:{_URL_SIGN}|\?)*)?"
 )
 
 _LINKS: Final = {

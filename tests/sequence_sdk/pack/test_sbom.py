@@ -250,6 +250,19 @@ def test_a_node_package_is_told_with_all_it_says():
     }
 
 
+def test_a_long_address_with_one_wrong_sign_is_left_out_without_trying_every_way_to_cut_it():
+    long = "https://example.org/?" + "a" * 900
+    package = node(
+        "node_modules/a", homepage=f"{long} ", repository=f"{long}#{'b' * 50}", bugs=f"{long}#{long[8:]} "
+    )
+    wrong = node("node_modules/a", homepage=f"{long}^", repository=long, bugs=f"{long[:100]}#{long[:800]}<")
+    assert only(package)["externalReferences"] == [
+        {"type": "vcs", "url": f"{long}#{'b' * 50}"},
+        {"type": "website", "url": long},
+    ]
+    assert only(wrong)["externalReferences"] == [{"type": "vcs", "url": long}]
+
+
 @pytest.mark.parametrize(
     ("package", "licenses"),
     [
