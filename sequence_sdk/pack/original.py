@@ -128,5 +128,5 @@ def _with_entry(raw: bytes, main: str) -> bytes:
 
 
 def _literal(text: str) -> str:
-    """Return a Python literal that every Python reads the same."""
-    return json.dumps(text)
+    """Return a Python literal that every Python reads the same: in ASCII, a sign beyond the 16 bits of JSON's escapes as one."""
+    return json.dumps(text, ensure_ascii=False).encode("ascii", "backslashreplace").decode()

@@ -140,7 +140,7 @@ def test_half_a_surrogate_pair_that_nobody_reads_stays(tmp_path: Path):
 
 
 def test_the_entry_is_the_same_for_all_but_for_the_name_of_main_and_python_3_8_can_read_it(tmp_path: Path):
-    name = "deep/'\"ü .py"
+    name = "deep/'\"ü 😀\n.py"
     entries = []
     for folder, main in ((tmp_path / "a", "main.py"), (tmp_path / "b", name)):
         _, selection = added(folder_of(folder, {main: MARKED}, main=main))
