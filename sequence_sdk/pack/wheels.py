@@ -1,6 +1,7 @@
 """The dependencies in a package: what their metadata say, and whether they fit the Python and the machine they are for."""
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -186,9 +187,12 @@ def _answered_for(inside: list[PackedFile]) -> set[str]:
 
 
 def record_rows(raw: bytes) -> list[list[str]]:
-    """Return the rows of a ``RECORD``: path, hash, size, the latter two empty where they are not known."""
-    lines = raw.decode(errors="replace").splitlines()
-    rows = (row for row in csv.reader(lines) if row)
+    """Return the rows of a ``RECORD``: path, hash, size, the latter two empty where they are not known; none of what is no CSV."""
+    text = io.StringIO(raw.decode(errors="replace"), newline="")
+    try:
+        rows = [row for row in csv.reader(text) if row]
+    except csv.Error:  # such as a quote that never ends
+        return []
     return [[*row, "", ""][:3] for row in rows]
 
 

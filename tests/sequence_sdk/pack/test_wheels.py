@@ -130,6 +130,19 @@ def test_rows_of_a_record_may_be_short_or_quoted():
         ["b,c", "", ""],
         ["d", "", ""],
     ]
+    assert record_rows('"two\nlines",,\none\u2028line,,\n'.encode()) == [
+        ["two\nlines", "", ""],
+        ["one\u2028line", "", ""],
+    ]
+
+
+def test_a_record_that_is_no_csv_answers_for_no_file():
+    broken = '"' + "sc_a/x.py,sha256=0,1\n" * 10_000  # more than one field may hold
+    files = [*dist("sc_a-1", "py3-none-any", record=broken), held("__pypackages__/sc_a/n.so", elf(183))]
+    assert record_rows(broken.encode()) == []
+    assert misfits(files, Target("3.12", "linux-x86_64"))[0].startswith(
+        "__pypackages__/sc_a/n.so is for linux aarch64"
+    )
 
 
 # --- wheels that do not fit ---------------------------------------------------------------------------------------------
