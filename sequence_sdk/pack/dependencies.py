@@ -273,6 +273,7 @@ def _of_texts(path: Path, texts: Iterable[str], notes: tuple[str, ...] = ()) -> 
 
 
 _COMMENT: Final = re.compile(r"(?:^|\s)#.*$")
+_WHOLE_COMMENT: Final = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
 _PLACE: Final = re.compile(r"(-r|-c|-f|--requirement|--constraint|--find-links)(?:\s+|=|(?<=-\w))(\S.*)")
 _EDITABLE: Final = re.compile(r"(?:-e\s*|--editable(?:\s+|=))")
 _NAME: Final = re.compile(r"([A-Za-z0-9][\w.-]*)\s*(?:$|[\[<>=!~;@(\s])")
@@ -283,7 +284,10 @@ def _of_requirements(path: Path) -> Declared:
     """Return the lines of a ``requirements.txt``, comments gone and continued lines joined; none if it only has options."""
     lines, ours = [], []
     is_changed = False
-    for raw in re.sub(r"\\\r?\n", "", _text(path)).splitlines():
+    text = _WHOLE_COMMENT.sub(
+        "", _text(path)
+    )  # which the next line continues for nobody, whatever it ends with
+    for raw in re.sub(r"\\\r?\n", "", text).splitlines():
         line = _COMMENT.sub("", raw).strip()
         if not line:
             continue
@@ -354,7 +358,7 @@ class _Work:
             if not declared.is_changed:
                 return ["-r", REQUIREMENTS]
             copy = self.folder / REQUIREMENTS
-            copy.write_text("".join(f"{line}\n" for line in declared.requirements))
+            copy.write_text("".join(f"{line}\n" for line in declared.requirements), "utf-8")
             return ["-r", str(copy)]
         return ["--", *declared.requirements]
 

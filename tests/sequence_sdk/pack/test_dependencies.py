@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +162,13 @@ def test_a_file_of_requirements_that_has_none_runs_nothing(demo, text):
     assert_nothing_runs(read_source(demo))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_comment_that_ends_with_a_backslash_takes_no_line_with_it(demo, end):
+    lines = ["# wheels are in C:\\", "numpy", "scipy \\", "  # of old \\", "pandas # in D:\\", ""]
+    (demo / "requirements.txt").write_bytes(end.join(lines).encode())
+    assert declared_in(read_source(demo)).requirements == ("numpy", "scipy", "pandas")
+
+
 @pytest.mark.parametrize("text", ["", "[project]\n", "[project]\ndependencies = []\n"])
 def test_a_project_without_dependencies_runs_nothing(demo, text):
     (demo / "pyproject.toml").write_text(text)
@@ -303,6 +311,24 @@ def test_a_file_with_lines_to_leave_out_is_copied_and_its_paths_still_lead_there
         "./b",
         "x",
     ]
+
+
+def test_the_copy_is_utf_8_whatever_the_language_of_the_machine(demo):
+    (demo / "requirements.txt").write_text("hub-lite\n./tëil\n", "utf-8")
+    code = """
+import pathlib, sys
+from sequence_sdk.pack.source import read_source
+from tests.sequence_sdk.pack.test_dependencies import COPY, contents
+sys.stdout.buffer.write(contents(read_source(pathlib.Path(sys.argv[1])), COPY)["__pypackages__/copy"])
+"""
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = subprocess.run(
+        [sys.executable, "-c", code, demo],
+        env={**os.environ, **ascii_only},
+        capture_output=True,
+        check=False,
+    )
+    assert (run.stdout.decode(), run.stderr) == ("./tëil\n", b"")
 
 
 def test_a_lock_file_of_the_standard_goes_to_an_installer_that_reads_it(demo):
