@@ -20,7 +20,7 @@ from .target import Target
 
 _MAX_LINES: Final = 12  # of what a program said, in an error
 _MAX_LINE: Final = 400  # characters
-_SECRET: Final = re.compile(r"://[^/\s@]+@")  # name and password in an address
+_SECRET: Final = re.compile(r"://[^/\s]+@")  # name and password in an address; some write an @ in it as it is
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _PYLOCK_SINCE: Final = Version("26.1")  # of pip
 _UV_MANYLINUX: Final = (17, 28, *range(31, 41))  # the ones that uv has a name for
@@ -138,7 +138,7 @@ class Pip:
 def find_installer() -> Uv | Pip | None:
     """Return uv if it is on the PATH or a module of this interpreter, else its pip, else None."""
     if program := shutil.which("uv"):
-        return Uv((program,))
+        return Uv((os.path.abspath(program),))  # noqa: PTH100 - it runs in another folder, and a link stays one
     if _has_module("uv"):
         return Uv((sys.executable, "-P", "-m", "uv"))
     return Pip(importlib.metadata.version("pip")) if _has_module("pip") else None
@@ -194,12 +194,17 @@ def run(command: list[str], folder: Path, output: Path, environment: Mapping[str
 
 def last_words(output: Path) -> tuple[str, ...]:
     """Return the last lines that a program wrote and that are not empty, without colours and passwords."""
-    text = _COLOUR.sub("", output.read_text(errors="replace"))
-    lines = [line.strip()[:_MAX_LINE] for line in _SECRET.sub("://****@", text).splitlines()]
+    lines = [line.strip()[:_MAX_LINE] for line in _said(output).splitlines()]
     return tuple([line for line in lines if line][-_MAX_LINES:])
 
 
-_SAID: Final = (
+def _said(output: Path) -> str:
+    """Return what a program wrote, without colours and passwords."""
+    text = output.read_text("utf-8", errors="replace")
+    return _SECRET.sub("://****@", _COLOUR.sub("", text))
+
+
+_MEANINGS: Final = (
     (
         r"Package `(?P<name>[\w.-]+)` can't be installed because it is marked as `--no-build`",
         "{name} has no wheel for {target}; choose another version of it, or another target with --platform and --python",
@@ -237,8 +242,8 @@ _SAID: Final = (
 
 def meaning(output: Path, tool: str, target: Target) -> str:
     """Return what a program that failed has said, as a sentence that says what to do."""
-    text = _COLOUR.sub("", output.read_text(errors="replace"))
-    for pattern, sentence in _SAID:
+    text = _said(output)
+    for pattern, sentence in _MEANINGS:
         if found := re.search(pattern, text):
             name = (found.groupdict().get("name") or "a dependency").strip()
             return sentence.format(name=name, target=target, tool=tool)

@@ -3,10 +3,8 @@
 import importlib.metadata
 import os
 import signal
-import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -105,6 +103,9 @@ def test_uv_is_found_on_the_path_first(tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_installer() == Uv((str(program),))
+    monkeypatch.chdir(tmp_path.parent)
+    monkeypatch.setenv("PATH", tmp_path.name)  # of which there is no such folder where it is to run
+    assert find_installer() == Uv((str(program),))
 
 
 @pytest.fixture
@@ -143,23 +144,22 @@ def test_a_command_runs_in_the_folder_with_more_variables_and_all_it_says_is_kep
 
 
 def test_ctrl_c_ends_the_command_and_what_it_has_started(tmp_path):
-    child = "import time; print('there', flush=True); time.sleep(600)"
+    os.mkfifo(tmp_path / "alive")
+    child = "import time; alive = open('alive', 'w'); time.sleep(600)"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    output = tmp_path / "output"
+    ends = []
 
     def interrupt() -> None:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and "there" not in (output.read_text() if output.exists() else ""):
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
+        with (tmp_path / "alive").open("rb") as alive:  # from when the child has it open too
+            os.kill(os.getpid(), signal.SIGINT)
+            ends.append(alive.read())  # until no process has
 
-    thread = threading.Thread(target=interrupt)
+    thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        run([sys.executable, "-c", parent], tmp_path, output, {})
-    thread.join()
-    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(tmp_path) not in running
+        run([sys.executable, "-c", parent], tmp_path, tmp_path / "output", {})
+    thread.join(30)
+    assert ends == [b""]
 
 
 def test_the_last_words_have_no_colours_and_no_passwords(tmp_path):
@@ -168,6 +168,16 @@ def test_the_last_words_have_no_colours_and_no_passwords(tmp_path):
     words = last_words(path)
     assert len(words) == 12
     assert words[-2:] == ("line 19", "from https://****@index.example/simple")
+    assert last_words(said(tmp_path, "in https://me:s@cr@t@index.example/a@b")) == (
+        "in https://****@index.example/a@b",
+    )
+
+
+def test_what_it_means_has_no_passwords_either(tmp_path):
+    text = "ERROR: No matching distribution found for a@ git+https://me:secret@example.org/a (from b)"
+    assert meaning(said(tmp_path, text), "pip", HERE).startswith(
+        "a@ git+https://****@example.org/a is not there"
+    )
 
 
 @pytest.mark.parametrize(
