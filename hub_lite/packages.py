@@ -13,15 +13,13 @@ file it names is unpacked (docs/decisions/0021-links-in-packages.md).
 """
 
 import errno
-import itertools
 import os
 import re
 import shutil
 import stat
-import uuid
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +27,8 @@ from typing import BinaryIO, Protocol, Self
 
 from hub_lite.errors import PackageError, PayloadTooLarge, Unavailable
 from sequence_sdk.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, ManifestError, parse_manifest
+
+from .removal import remove_tree
 
 DISK_FULL = "The hub's disk is full and the package is not kept. Free space there, or remove Sequences, and send it again."
 
@@ -42,7 +42,6 @@ _MAX_COMPONENT = 255  # bytes; what file systems take between two slashes
 _MAX_HOPS = 40  # from link to link; as many as Linux follows
 _MAX_LINK_BYTES = 2 * 1024**2  # of memory for links whose file may still come; some 5000 of them
 _LINK_BYTES = 256  # of these, what one takes beside its two names
-_MAX_PASSES = 10_000  # of a removal: one a level of folders, and one more whenever somebody wrote meanwhile
 _FOLDER_MODE = 0o755
 
 
@@ -159,63 +158,6 @@ def extract(archive: Source | Path, target: Path, limits: PackageLimits) -> Extr
         except BaseException:
             remove_tree(target)
             raise
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a folder and all that is in it, whatever its depth, its modes, and whoever still writes there.
-
-    A folder that does not exist is fine. Links are removed, never followed.
-
-    Raises:
-        OSError: something in it cannot be removed, or new files appear faster than they go.
-    """
-    if not folder.exists():
-        return
-    _open_up(folder)
-    # What lies deeper is moved up next to the first level. So there is no recursion, no descriptor a level, and no
-    # path too long for the system: a Sequence may have made any of them trouble.
-    token = uuid.uuid4().hex
-    names = (f"{token}-{number}" for number in itertools.count())
-    for _ in range(_MAX_PASSES):
-        for child in _children(folder):
-            if child.is_dir(follow_symlinks=False):
-                _empty_into(folder, Path(child.path), names)
-                _rmdir_if_empty(Path(child.path))
-            else:
-                Path(child.path).unlink(missing_ok=True)
-        if _rmdir_if_empty(folder):
-            return
-    raise OSError(errno.ENOTEMPTY, "Files appear in a folder faster than they can be removed", str(folder))
-
-
-def _empty_into(folder: Path, child: Path, names: Iterator[str]) -> None:
-    _open_up(child)
-    for grandchild in _children(child):
-        if grandchild.is_dir(follow_symlinks=False):
-            _open_up(Path(grandchild.path))  # to move a folder elsewhere one must be allowed to write into it
-            Path(grandchild.path).rename(folder / next(names))
-        else:
-            Path(grandchild.path).unlink(missing_ok=True)
-
-
-def _open_up(folder: Path) -> None:
-    with suppress(PermissionError):  # of another owner: what follows may work all the same, or says why not
-        folder.chmod(0o700)
-
-
-def _children(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return list(entries)
-
-
-def _rmdir_if_empty(folder: Path) -> bool:
-    try:
-        folder.rmdir()
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return False
-    return True
 
 
 def _unpack(source: Source, target: Path, limits: PackageLimits) -> Extracted:

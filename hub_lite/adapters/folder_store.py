@@ -32,9 +32,9 @@ from hub_lite.packages import (
     DISK_FULL,
     InvalidManifest,
     PackageLimits,
-    remove_tree,
 )
 from hub_lite.ports import LeftOver, StoredSequence, StoredVersion
+from hub_lite.removal import remove_tree
 from hub_lite.settings import SettingsError
 from sequence_sdk.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, ManifestError, parse_manifest
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import threading
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -29,8 +28,8 @@ from hub_lite.packages import (
     PackageTooBig,
     RefusedEntry,
     extract,
-    remove_tree,
 )
+from hub_lite.removal import remove_tree
 
 LIMITS = PackageLimits()
 MANIFEST = b'{"name": "hello", "main": "main.py", "engines": {"python3": ">=3.11"}}'
@@ -822,67 +821,6 @@ def test_an_error_of_the_system_leaves_nothing_and_only_a_full_disk_is_translate
 
     with pytest.raises(kind):
         extract(Broken(package(entry(b"a"))[:-9]), tmp_path / "it", LIMITS)
-    assert list(tmp_path.iterdir()) == []
-
-
-# Removal.
-
-
-def test_a_removal_stands_depth_modes_and_links(tmp_path):
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "kept").touch()
-    folder = tmp_path / "it"
-    deep = folder
-    for _ in range(40):
-        deep /= "d" * 20
-    deep.mkdir(parents=True)
-    (folder / "link").symlink_to(outside)
-    (deep / "link").symlink_to(outside)
-    (folder / "dangling").symlink_to("nowhere")
-    (deep / "file").touch(0o000)
-    (deep / "__pycache__").mkdir()
-    (deep / "__pycache__" / "main.cpython-311.pyc").touch()
-    for closed in (deep / "__pycache__", deep, deep.parent, folder):
-        closed.chmod(0o500)
-    deep.parent.chmod(0o000)
-
-    remove_tree(folder)
-
-    assert tree(tmp_path) == {"outside": None, "outside/kept": b""}
-
-
-def test_a_removal_stands_paths_longer_than_the_system_takes(tmp_path):
-    script = "import os\nfor _ in range(1500): os.mkdir('deep'); os.chdir('deep')\nopen('file', 'w').close()"
-    (tmp_path / "it").mkdir()
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path / "it", check=True)
-    remove_tree(tmp_path / "it")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_removal_stands_files_that_appear_meanwhile(tmp_path):
-    folder = tmp_path / "it"
-    (folder / "__pycache__").mkdir(parents=True)
-    started = threading.Event()
-
-    def write() -> None:
-        for number_ in range(2000):
-            try:
-                (folder / "__pycache__" / f"{number_}.pyc").touch()
-            except FileNotFoundError:
-                break
-            started.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    started.wait(10)
-    remove_tree(folder)
-    writer.join()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_is_not_there_is_removed_already(tmp_path):
-    remove_tree(tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
 
 
