@@ -14,11 +14,14 @@ _MAX_PASSES = 10_000  # one a level of folders, and one more whenever somebody w
 def remove_tree(folder: Path) -> None:
     """Remove a folder and all that is in it, whatever its depth, its modes, and whoever still writes there.
 
-    A folder that does not exist is fine. Links are removed, never followed.
+    A folder that does not exist is fine, and so is what somebody else removes meanwhile. Links are removed, never followed.
 
     Raises:
         OSError: something in it cannot be removed, or new files appear faster than they go.
     """
+    if folder.is_symlink():
+        folder.unlink(missing_ok=True)
+        return
     if not folder.exists():
         return
     _open_up(folder)
@@ -43,24 +46,31 @@ def _empty_into(folder: Path, child: Path, names: Iterator[str]) -> None:
     for grandchild in _children(child):
         if grandchild.is_dir(follow_symlinks=False):
             _open_up(Path(grandchild.path))  # to move a folder elsewhere one must be allowed to write into it
-            Path(grandchild.path).rename(folder / next(names))
+            with suppress(FileNotFoundError):
+                Path(grandchild.path).rename(folder / next(names))
         else:
             Path(grandchild.path).unlink(missing_ok=True)
 
 
 def _open_up(folder: Path) -> None:
-    with suppress(PermissionError):  # of another owner: what follows may work all the same, or says why not
+    # Of another owner: what follows may work all the same, or says why not.
+    with suppress(FileNotFoundError, PermissionError):
         folder.chmod(0o700)
 
 
 def _children(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return list(entries)
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
 
 
 def _rmdir_if_empty(folder: Path) -> bool:
     try:
         folder.rmdir()
+    except FileNotFoundError:
+        return True
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise

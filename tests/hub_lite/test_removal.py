@@ -1,9 +1,15 @@
 """Removal: nothing is left, whatever a folder holds and whoever still writes there."""
 
+import shutil
+import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
+import pytest
+
+from hub_lite import removal
 from hub_lite.removal import remove_tree
 
 
@@ -61,6 +67,38 @@ def test_a_removal_stands_files_that_appear_meanwhile(tmp_path):
     remove_tree(folder)
     writer.join()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["it", "it/a", "it/a/b"])
+@pytest.mark.parametrize("step", ["_open_up", "_children", "_rmdir_if_empty"])
+def test_a_removal_stands_that_somebody_removes_a_folder_first(what, step, tmp_path, monkeypatch):
+    gone = tmp_path / what
+    (tmp_path / "it" / "a" / "b" / "c").mkdir(parents=True)
+    ours = getattr(removal, step)
+
+    def later(folder: Path) -> object:
+        if folder == gone and folder.exists():
+            shutil.rmtree(folder)
+        return ours(folder)
+
+    def listed(folder: Path) -> object:
+        found = ours(folder)
+        if gone.parent == folder and gone.exists():
+            shutil.rmtree(gone)
+        return found
+
+    monkeypatch.setattr(removal, step, listed if step == "_children" else later)
+    remove_tree(tmp_path / "it")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_link_to_a_folder_the_link_is_removed(tmp_path):
+    (tmp_path / "kept").mkdir(0o755)
+    (tmp_path / "kept" / "file").touch()
+    (tmp_path / "it").symlink_to("kept")
+    remove_tree(tmp_path / "it")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "kept"]
+    assert stat.S_IMODE((tmp_path / "kept").stat().st_mode) == 0o755
 
 
 def test_what_is_not_there_is_removed_already(tmp_path):
