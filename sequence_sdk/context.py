@@ -4,11 +4,11 @@ import asyncio
 import concurrent.futures
 import contextlib
 import inspect
-import json
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
+from ._json import check_json
 from .content import ContentType
 from .errors import SequenceError
 from .hub import HubApi, HubUnreachable
@@ -154,10 +154,7 @@ class LocalHost:
         Raises:
             TypeError: the message is not JSON.
         """
-        try:
-            json.dumps(message, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise TypeError(f"emit({name!r}): the message is not JSON: {error}") from None
+        check_json(f"emit({name!r}): the message", message)
         self.events.append((name, message))
 
     def keep_alive(self, seconds: float) -> None:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import importlib.machinery
 import importlib.util
-import json
 import logging
 import os
 import sys
@@ -20,6 +19,7 @@ from typing import Any, Final, Protocol, TextIO, cast
 
 from . import _invoke
 from ._invocation import Code, Invocation
+from ._json import check_json
 from .content import DECODERS, ENCODERS, ContentType, Decoder, Refuse, bad_output
 from .context import Context, EventHandler, HealthCheck, LocalHost, MonitoringHandler, Report
 from .contract import contract_of
@@ -347,10 +347,7 @@ class _Host(LocalHost):
         Raises:
             TypeError: the message is not JSON.
         """
-        try:
-            json.dumps(message, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise TypeError(f"emit({name!r}): the message is not JSON: {error}") from None
+        check_json(f"emit({name!r}): the message", message)
         self.in_loop(self._original.emit, name, message)
 
     def keep_alive(self, seconds: float) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from ._json import check_json
 from .hub import HubRefused
 
 _NOT_FOUND = 404
@@ -91,10 +92,7 @@ class State:
 
 
 def _check(key: str, value: Any) -> None:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"context.state: the value of {key!r} is not JSON: {error}") from None
+    check_json(f"context.state: the value of {key!r}", value)
 
 
 class MemoryStore:
