@@ -1,12 +1,14 @@
 """Call a Sequence and read its result, whatever shape it has. The runner and tests go through here."""
 
 import asyncio
+import contextlib
 import inspect
 import threading
 from collections import deque
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
+    Awaitable,
     Callable,
     Collection,
     Iterable,
@@ -18,8 +20,9 @@ from numbers import Number
 from types import MappingProxyType
 from typing import Any
 
-from .content import ContentType
+from .content import ENCODERS, ContentType, bad_output
 from .context import Context
+from .errors import ContentError
 from .spec import SequenceSpec
 
 _MAX_WAITING = 1024  # items that wait for a reader
@@ -61,6 +64,32 @@ def outputs(result: Any, kind: ContentType) -> AsyncIterator[Any]:
     if isinstance(result, Collection) and not isinstance(result, Iterator):
         return _each(result)
     return ThreadedOutputs(iter(result))
+
+
+async def encode_outputs(result: Any, kind: ContentType, write: Callable[[bytes], Awaitable[None]]) -> None:
+    """Write all items of a result, one by one and encoded; close the result where that is cut short.
+
+    Raises:
+        BadOutput: an item does not fit the content type.
+        BaseException: what the result raises, or ``write``.
+    """
+    encode = ENCODERS[kind]()
+    items = outputs(result, kind)
+    number = 0
+    try:
+        async for item in items:
+            number += 1
+            try:
+                encoded = encode(item)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise bad_output(number, error, item) from None
+            await write(encoded)
+    except BaseException:
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            with contextlib.suppress(ContentError, asyncio.CancelledError):
+                await close()
+        raise
 
 
 async def _each(items: Iterable[Any]) -> AsyncIterator[Any]:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import importlib.machinery
 import importlib.util
+import itertools
 import logging
 import os
 import sys
@@ -20,7 +21,7 @@ from typing import Any, Final, Protocol, TextIO, cast
 from . import _invoke
 from ._invocation import Code, Invocation
 from ._json import check_json
-from .content import DECODERS, ENCODERS, ContentType, Decoder, Refuse, bad_output
+from .content import DECODERS, ContentType, Decoder, Refuse
 from .context import Context, EventHandler, HealthCheck, LocalHost, MonitoringHandler, Report
 from .contract import contract_of
 from .errors import ContentError, SequenceError, UnsupportedContentType
@@ -267,9 +268,16 @@ class _Output:
         Raises:
             BaseException: what the Sequence raises.
         """
+        turns = itertools.count(1)
+
+        async def write(chunk: bytes) -> None:
+            target.write(chunk)
+            await target.drain()
+            if next(turns) % _TURN == 0:
+                await asyncio.sleep(0)
 
         async def pump(result: Any, _code: Code) -> None:
-            await _pump(result, self._kind, target)
+            await _invoke.encode_outputs(result, self._kind, write)
 
         try:
             await self._context.host.run(self._invocation.run(pump))
@@ -283,28 +291,6 @@ class _Output:
         self._context.logger.warning(
             "item %d is lost: the original runner keeps none that is put aside", number
         )
-
-
-async def _pump(result: Any, kind: ContentType, target: Writer) -> None:
-    """Write all that a result holds; close it where that is cut short."""
-    encode = ENCODERS[kind]()
-    items = _invoke.outputs(result, kind)
-    number = 0
-    try:
-        async for item in items:
-            number += 1
-            try:
-                chunk = encode(item)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise bad_output(number, error, item) from None
-            target.write(chunk)
-            await target.drain()
-            if number % _TURN == 0:
-                await asyncio.sleep(0)
-    finally:
-        close = getattr(items, "aclose", None)
-        if close is not None:
-            await close()
 
 
 async def _flush(target: Writer) -> None:

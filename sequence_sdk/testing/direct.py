@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 from sequence_sdk import _invoke
 from sequence_sdk._invocation import Code, Invocation
 from sequence_sdk.account import Account
-from sequence_sdk.content import DECODERS, ENCODERS, ContentType, Decoder, Refuse, bad_output
+from sequence_sdk.content import DECODERS, ContentType, Decoder, Refuse
 from sequence_sdk.context import Context, LocalHost
 from sequence_sdk.errors import ContentError
 from sequence_sdk.hub import HubApi
@@ -356,31 +356,10 @@ class _Call:
         """Call the Sequence, and write what it gives."""
 
         async def pump(result: Any, _code: Code) -> None:
-            await _pump(result, self._kind, output)
+            await _invoke.encode_outputs(result, self._kind, output.write)
 
         await self._invocation.run(pump)
         self._changed()
-
-
-async def _pump(result: Any, kind: ContentType, output: _Pipe) -> None:
-    """Write all that a result holds; close it where that is cut short."""
-    encode = ENCODERS[kind]()
-    items = _invoke.outputs(result, kind)
-    number = 0
-    try:
-        async for item in items:
-            number += 1
-            try:
-                data = encode(item)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise bad_output(number, error, item) from None
-            await output.write(data)
-    except BaseException:
-        close = getattr(items, "aclose", None)
-        if close is not None:
-            with contextlib.suppress(ContentError, asyncio.CancelledError):
-                await close()
-        raise
 
 
 # --- what it prints and logs -------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sequence_sdk import ContentType, Context, Stream, sequence
-from sequence_sdk._invoke import ThreadedOutputs, call, outputs
+from sequence_sdk._invoke import ThreadedOutputs, call, encode_outputs, outputs
+from sequence_sdk.content import BadOutput
 from sequence_sdk.spec import CLASSIC, SequenceSpec, spec_of
 
 TEXT, NDJSON, OCTETS = ContentType.TEXT, ContentType.NDJSON, ContentType.OCTETS
@@ -653,3 +654,65 @@ async def test_what_a_closed_generator_had_given_is_left_over_once():
     assert [first, *left] == list(range(1 + len(left)))
     assert len(left) > 0
     assert outputs.leftovers() == []
+
+
+# --- written to their last item -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("result", "wanted"),
+    [(["a", "b"], [b"a", b"b"]), (iter(["a", "b"]), [b"a", b"b"]), ("ab", [b"ab"]), (None, [])],
+    ids=["list", "iterator", "text", "none"],
+)
+async def test_a_result_is_written_item_by_item(result, wanted):
+    written = []
+
+    async def write(chunk: bytes) -> None:
+        written.append(chunk)
+
+    await encode_outputs(result, TEXT, write)
+    assert written == wanted
+
+
+@pytest.mark.parametrize("closing", [None, asyncio.CancelledError(), BadOutput(9, "x", 9)])
+async def test_an_item_that_cannot_be_written_is_told_by_its_number_and_closes_the_result(closing):
+    ends, written = [], []
+
+    async def items():
+        try:
+            yield 1
+            yield {2}
+        finally:
+            ends.append("closed")
+            if closing is not None:
+                raise closing
+
+    async def write(chunk: bytes) -> None:
+        written.append(chunk)
+
+    with pytest.raises(BadOutput) as caught:
+        await encode_outputs(items(), NDJSON, write)
+    assert (caught.value.number, written, ends) == (2, [b"1\n"], ["closed"])
+
+
+async def test_a_reader_that_fails_closes_what_can_be_closed():
+    ends = []
+
+    class Items:
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            return "a"
+
+    class Closed(Items):
+        async def aclose(self):
+            ends.append("closed")
+
+    async def write(_chunk: bytes) -> None:
+        raise ConnectionError("gone")
+
+    for result in (Items(), Closed()):
+        with pytest.raises(ConnectionError, match="gone"):
+            await encode_outputs(result, TEXT, write)
+    assert ends == ["closed"]
