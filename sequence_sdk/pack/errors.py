@@ -30,6 +30,8 @@ PackError
 ├── Misfits               some are for another Python or another machine
 ├── OutputIsSource        the archive would replace what it is made of
 └── OutputNotWritable     the archive cannot be written
+
+Those that are about a path are a PathError too, and of these those that give a reason in words a FileUnusable.
 """
 
 import errno
@@ -62,70 +64,64 @@ class PackError(Exception):
     """A folder that cannot be packed; ``str()`` of it says what, where and what to do."""
 
 
-class FolderNotFound(PackError):
-    """There is no such folder."""
+class PathError(PackError):
+    """What is wrong is wrong at a path."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, *facts: object) -> None:
+        super().__init__(path, *facts)
         self.path = path
 
-    def __str__(self) -> str:
-        return f"{shown(self.path)} not found; name the folder that holds the package.json"
 
-
-class NotAFolder(PackError):
-    """The path is something else than a folder."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.path = path
-
-    def __str__(self) -> str:
-        return f"{shown(self.path)} is not a folder; name the folder that holds the package.json"
-
-
-class ManifestNotFound(PackError):
-    """The folder has no ``package.json``, or one that is no file."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.path = path
-
-    def __str__(self) -> str:
-        least = '{"main": "main.py", "engines": {"python3": ">=3.11"}}'
-        return f"{shown(self.path)} not found; name the folder of a Sequence, or write this file: {least}"
-
-
-class BadManifest(PackError):
-    """The ``package.json`` cannot be used."""
-
-    def __init__(self, path: Path, cause: ManifestError) -> None:
-        super().__init__(path, cause)
-        self.path = path
-        self.cause = cause
-
-    def __str__(self) -> str:
-        return f"{shown(self.path)}: {self.cause.problem}"
-
-
-class BadProject(PackError):
-    """The ``pyproject.toml`` cannot be used."""
+class FileUnusable(PathError):
+    """What is in a file cannot be used, for a reason that its kind does not tell."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(path, reason)
-        self.path = path
         self.reason = reason
 
     def __str__(self) -> str:
         return f"{shown(self.path)}: {self.reason}"
 
 
-class NotMarked(PackError):
-    """There is no Sequence in the file that was named, or in any file of a folder that does not say which to start."""
+class FolderNotFound(PathError):
+    """There is no such folder."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.path = path
+    def __str__(self) -> str:
+        return f"{shown(self.path)} not found; name the folder that holds the package.json"
+
+
+class NotAFolder(PathError):
+    """The path is something else than a folder."""
+
+    def __str__(self) -> str:
+        return f"{shown(self.path)} is not a folder; name the folder that holds the package.json"
+
+
+class ManifestNotFound(PathError):
+    """The folder has no ``package.json``, or one that is no file."""
+
+    def __str__(self) -> str:
+        least = '{"main": "main.py", "engines": {"python3": ">=3.11"}}'
+        return f"{shown(self.path)} not found; name the folder of a Sequence, or write this file: {least}"
+
+
+class BadManifest(PathError):
+    """The ``package.json`` cannot be used."""
+
+    def __init__(self, path: Path, cause: ManifestError) -> None:
+        super().__init__(path, cause)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"{shown(self.path)}: {self.cause.problem}"
+
+
+class BadProject(FileUnusable):
+    """The ``pyproject.toml`` cannot be used."""
+
+
+class NotMarked(PathError):
+    """There is no Sequence in the file that was named, or in any file of a folder that does not say which to start."""
 
     def __str__(self) -> str:
         if self.path.suffix == ".py":
@@ -136,12 +132,11 @@ class NotMarked(PackError):
         )
 
 
-class SeveralMarked(PackError):
+class SeveralMarked(PathError):
     """Several files have a Sequence; ``names`` are their paths in the folder."""
 
     def __init__(self, path: Path, names: tuple[str, ...]) -> None:
         super().__init__(path, names)
-        self.path = path
         self.names = names
 
     def __str__(self) -> str:
@@ -149,12 +144,11 @@ class SeveralMarked(PackError):
         return f'{shown(self.path)} does not say which of {files} to start; write main = "FILE" under [tool.sequence]'
 
 
-class SeveralEngines(PackError):
+class SeveralEngines(PathError):
     """The ``package.json`` names more than one engine, so no hub knows how to start the Sequence."""
 
     def __init__(self, path: Path, engines: tuple[str, ...]) -> None:
         super().__init__(path, engines)
-        self.path = path
         self.engines = engines
 
     def __str__(self) -> str:
@@ -162,12 +156,11 @@ class SeveralEngines(PackError):
         return f'{shown(self.path)}: "engines" must have one key at most, but it has {names}; keep the one that runs it'
 
 
-class MainNotFound(PackError):
+class MainNotFound(PathError):
     """The file that starts the Sequence is not in the folder; ``near`` are the names most like it."""
 
     def __init__(self, path: Path, main: str, near: tuple[str, ...]) -> None:
         super().__init__(path, main, near)
-        self.path = path
         self.main = main
         self.near = near
 
@@ -176,12 +169,11 @@ class MainNotFound(PackError):
         return f'{shown(self.path)}: "main" is {self.main}, but there is no such file; {way_out}'
 
 
-class MainLeftOut(PackError):
+class MainLeftOut(PathError):
     """The file that starts the Sequence is kept out of the package by ``rule``."""
 
     def __init__(self, path: Path, main: str, rule: str) -> None:
         super().__init__(path, main, rule)
-        self.path = path
         self.main = main
         self.rule = rule
 
@@ -191,12 +183,11 @@ class MainLeftOut(PackError):
         )
 
 
-class MainNotForNode(PackError):
+class MainNotForNode(PathError):
     """What is to start a Node Sequence is a folder, or a file that does not end with ``.js``."""
 
     def __init__(self, path: Path, main: str) -> None:
         super().__init__(path, main)
-        self.path = path
         self.main = main
 
     def __str__(self) -> str:
@@ -232,12 +223,11 @@ class SourceErrors(PackError):
         return "\n".join(str(fault) for fault in self.faults)
 
 
-class BadIgnoreRule(PackError):
+class BadIgnoreRule(PathError):
     """A line of ``.siignore`` or ``.gitignore`` is no pattern."""
 
     def __init__(self, path: Path, line: int, reason: str) -> None:
         super().__init__(path, line, reason)
-        self.path = path
         self.line = line
         self.reason = reason
 
@@ -245,12 +235,8 @@ class BadIgnoreRule(PackError):
         return f"{shown(self.path)}:{self.line}: {self.reason}"
 
 
-class BadEntry(PackError):
+class BadEntry(PathError):
     """Something in the folder cannot go into a package."""
-
-    def __init__(self, path: Path, *facts: object) -> None:
-        super().__init__(path, *facts)
-        self.path = path
 
 
 class LinkLeavesFolder(BadEntry):
@@ -355,35 +341,22 @@ class TargetExcluded(PackError):
         )
 
 
-class BadDependencies(PackError):
+class BadDependencies(FileUnusable):
     """What says which dependencies there are cannot be used."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
 
-    def __str__(self) -> str:
-        return f"{shown(self.path)}: {self.reason}"
-
-
-class NoInstaller(PackError):
+class NoInstaller(PathError):
     """There are dependencies, and neither uv nor pip that could bring them."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.path = path
 
     def __str__(self) -> str:
         return f"{shown(self.path)}: there is neither uv nor pip to install what it names; install uv, or pack with --no-deps"
 
 
-class DependenciesNotFound(PackError):
+class DependenciesNotFound(PathError):
     """The installer does not bring the dependencies; ``lines`` are the last ones that it said."""
 
     def __init__(self, path: Path, tool: str, reason: str, lines: tuple[str, ...]) -> None:
         super().__init__(path, tool, reason, lines)
-        self.path = path
         self.tool = tool
         self.reason = reason
         self.lines = lines
@@ -404,12 +377,8 @@ class Misfits(PackError):
         return "\n".join(self.faults)
 
 
-class OutputIsSource(PackError):
+class OutputIsSource(PathError):
     """The archive would replace the ``package.json`` or the main file of the Sequence."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.path = path
 
     def __str__(self) -> str:
         return f"{shown(self.path)} is part of the Sequence and would be lost; choose another place with -o"

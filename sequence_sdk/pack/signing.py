@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from .errors import PackError, shown
+from .errors import FileUnusable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,16 +30,8 @@ _WIDTH: Final = 70
 _MAX_KEY: Final = 64 * 1024  # bytes; a key has some hundred
 
 
-class KeyUnusable(PackError):
+class KeyUnusable(FileUnusable):
     """A file is no key to sign with."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{shown(self.path)}: {self.reason}"
 
 
 class NotASignature(ValueError):
