@@ -43,17 +43,6 @@ TOOLS = pytest.mark.parametrize(
 MANIFEST = '{"main": "main.py", "engines": {"python3": ">=3.11"}}'
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    """Whatever a test asks for, nobody is asked but the wheelhouse."""
-    for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("UV_OFFLINE", "1")
-    monkeypatch.setenv("UV_NO_CONFIG", "1")
-
-
 @pytest.fixture
 def demo(tmp_path) -> Path:
     folder = tmp_path / "demo"
