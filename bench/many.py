@@ -86,9 +86,10 @@ def _end(setup: Setup) -> Iterator[Contenders]:
                 reader.open(hub.path("instance", instance, "stdout"))
                 began = time.perf_counter()
                 http.ask("POST", f"{path}/_stop", b'{"timeout":7000}', Content_Type="application/json")
+                written = reader.rest()  # to its end, which is that of the Instance
                 _wait_completed(hub, instance)
                 took = time.perf_counter() - began
-                if reader.rest():
+                if written:
                     raise WrongResult("an Instance at rest has written something")
         return took
 
@@ -100,6 +101,11 @@ def _end(setup: Setup) -> Iterator[Contenders]:
 
 
 def _wait_completed(hub: Hub, instance: str) -> None:
+    """Wait until an Instance is over: ours is when its streams have ended, other hubs take their time and have no way to tell.
+
+    Raises:
+        WrongResult: it has failed, or is not over in time.
+    """
     deadline = time.monotonic() + _PATIENCE
     with hub.connection() as http:
         while True:
