@@ -441,7 +441,8 @@ def test_a_sequence_that_ends_early_leaves_the_rest_of_its_input(tmp_path: Path)
 
 ENDLESS = """
 from pathlib import Path
-async def run(context, input):
+async def run(context, input, asked=""):
+    context.set_stop_handler(lambda *_: Path(asked).touch())
     while True:
         yield "line\\n" * 1000
 """
@@ -541,20 +542,20 @@ def test_a_second_ctrl_c_kills(tmp_path: Path):
         command.send_signal(signal.SIGINT)
         wait_for(Path(f"{word}.asked").exists)
         command.send_signal(signal.SIGINT)
-        assert command.wait(5) == 128 + signal.SIGINT
+        assert command.wait(DEADLINE) == 128 + signal.SIGINT
         assert not word.exists()
 
 
 def test_a_second_ctrl_c_ends_it_though_nobody_reads_the_output(tmp_path: Path):
-    folder = write_sequence(tmp_path / "seq", ENDLESS)
-    with running("run", folder) as command:
+    folder, asked = write_sequence(tmp_path / "seq", ENDLESS), tmp_path / "asked"
+    with running("run", folder, "--args", f'["{asked}"]') as command:
         assert command.stdout is not None
         assert command.stdout.read(5) == b"line\n"
         wait_for(lambda: pipe_is_full(command))
         command.send_signal(signal.SIGINT)
-        time.sleep(0.2)  # two signals at the same moment are one
+        wait_for(asked.exists)  # two signals at the same moment are one
         command.send_signal(signal.SIGINT)
-        assert command.wait(5) == 128 + signal.SIGINT
+        assert command.wait(DEADLINE) == 128 + signal.SIGINT
 
 
 def pipe_is_full(command: subprocess.Popen[bytes]) -> bool:

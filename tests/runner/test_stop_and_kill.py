@@ -427,12 +427,11 @@ BUSY = """
 
 
 def test_a_kill_ends_a_busy_loop(hub: FakeHub, write: Write) -> None:
-    hub.start(write(BUSY))
+    unforced = "    from runner.protocol import lifecycle\n    lifecycle.KILL_GRACE = 60\n"
+    hub.start(write(unforced + BUSY))
     hub.event("busy")
-    start = time.monotonic()
     hub.say(4002)
     assert hub.wait() == 137
-    assert time.monotonic() - start < 0.5
 
 
 def test_a_kill_after_a_stop_is_138(hub: FakeHub, write: Write) -> None:
@@ -536,10 +535,12 @@ def killed(hub: FakeHub, write: Write, handlers: str) -> float:
 
 
 def test_kill_handlers_run_all_together_sync_and_async(hub: FakeHub, write: Write) -> None:
-    took = killed(
+    killed(
         hub,
         write,
-        """async def slow(name):
+        """from runner.protocol import lifecycle
+        lifecycle.KILL_GRACE = lifecycle.KILL_HANDLERS_GRACE = 60  # handlers that are through are not waited for
+        async def slow(name):
             await asyncio.sleep(0.02)
             print(name)
         context.add_kill_handler(lambda: slow("slow"))
@@ -547,7 +548,6 @@ def test_kill_handlers_run_all_together_sync_and_async(hub: FakeHub, write: Writ
         context.add_kill_handler(lambda: print("quick", end=""))
         context.add_kill_handler(lambda: context.emit("killed", 1))""",
     )
-    assert took < 0.2  # handlers that are through are not waited for
     assert hub.stdout() == "quickslow\n"
     assert hub.event("killed") == 1
     assert [record["msg"] for record in hub.log()] == ["a kill handler failed"]
