@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .packages import PackageLimits
+from .archives import PackageLimits
 
 API_BASE = "/api/v1"
 PREFIX = "HUB_LITE_"  # of environment variables

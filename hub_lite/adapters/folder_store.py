@@ -27,12 +27,9 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
 
+from hub_lite.archives import PackageLimits
 from hub_lite.errors import Conflict, Gone, NotFound, PayloadTooLarge, Unavailable
-from hub_lite.packages import (
-    DISK_FULL,
-    InvalidManifest,
-    PackageLimits,
-)
+from hub_lite.packages import DISK_FULL, InvalidManifest
 from hub_lite.ports import LeftOver, StoredSequence, StoredVersion
 from hub_lite.removal import remove_tree
 from hub_lite.settings import SettingsError

@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from hub_lite.archives import PackageLimits
 from hub_lite.errors import PayloadTooLarge, Unavailable
-from hub_lite.packages import Extracted, PackageLimits, extract
+from hub_lite.packages import Extracted, extract
 
 # Bytes. A package of no more is unpacked by who keeps it: a thread of its own costs more than it gives.
 _SMALL = 64 * 1024

@@ -22,8 +22,9 @@ from hub_lite import packages
 from hub_lite.adapters import upload as upload_module
 from hub_lite.adapters.folder_store import FolderStore
 from hub_lite.adapters.upload import Upload
+from hub_lite.archives import PackageLimits, Source
 from hub_lite.errors import PackageError
-from hub_lite.packages import PackageLimits, Source, extract
+from hub_lite.packages import extract
 from hub_lite.removal import remove_tree
 
 from .test_packages import END, MANIFEST, entry, header, package, pax, record, tree, zipped

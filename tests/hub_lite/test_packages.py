@@ -18,17 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hub_lite.archives import InvalidArchive, PackageLimits, PackageTooBig, RefusedEntry
 from hub_lite.errors import HubError, PackageError, PayloadTooLarge, Unavailable
-from hub_lite.packages import (
-    Extracted,
-    InvalidArchive,
-    InvalidManifest,
-    NoManifest,
-    PackageLimits,
-    PackageTooBig,
-    RefusedEntry,
-    extract,
-)
+from hub_lite.packages import Extracted, InvalidManifest, NoManifest, extract
 from hub_lite.removal import remove_tree
 
 LIMITS = PackageLimits()
@@ -776,7 +768,8 @@ import io, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path.cwd())!r})
 from hub_lite.errors import Unavailable
-from hub_lite.packages import PackageLimits, extract
+from hub_lite.archives import PackageLimits
+from hub_lite.packages import extract
 try:
     extract(Path({str(tmp_path / "it.tar.gz")!r}), Path({str(tmp_path / "disk" / "it")!r}), PackageLimits())
 except Unavailable as error:

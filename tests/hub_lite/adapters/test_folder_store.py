@@ -27,8 +27,9 @@ from hub_lite.adapters.folder_store import (
     FolderStore,
     NoExistingFolder,
 )
+from hub_lite.archives import InvalidArchive, PackageLimits
 from hub_lite.errors import Conflict, Gone, NotFound, PackageError, PayloadTooLarge, Unavailable
-from hub_lite.packages import InvalidArchive, InvalidManifest, NoManifest, PackageLimits
+from hub_lite.packages import InvalidManifest, NoManifest
 from hub_lite.ports import StoredSequence
 
 LIMITS = PackageLimits()
@@ -725,7 +726,7 @@ HOLD = """
 import io, os, sys, tarfile, time
 from pathlib import Path
 from hub_lite.adapters.folder_store import FolderStore
-from hub_lite.packages import PackageLimits
+from hub_lite.archives import PackageLimits
 root = Path(sys.argv[1])
 packed = io.BytesIO()
 with tarfile.open(fileobj=packed, mode="w:gz") as tar:

@@ -14,8 +14,9 @@ import pytest
 from hub_lite.adapters import upload as module
 from hub_lite.adapters.folder_store import FolderStore
 from hub_lite.adapters.upload import Upload, UploadAbandoned
+from hub_lite.archives import InvalidArchive, PackageLimits, RefusedEntry
 from hub_lite.errors import Conflict, PackageError, Unavailable
-from hub_lite.packages import DISK_FULL, InvalidArchive, PackageLimits, RefusedEntry
+from hub_lite.packages import DISK_FULL
 from tests.hub_lite.test_packages import entry, package
 
 LIMITS = PackageLimits()
