@@ -185,9 +185,16 @@ def test_kill_handlers_have_a_fifth_of_a_second_whatever_they_do(rig: Rig) -> No
 def test_a_kill_is_over_as_soon_as_its_handlers_are(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runner.protocol.lifecycle.KILL_HANDLERS_GRACE", 60.0)
     rig.begin()
-    rig.author.kill_handlers = lambda done: threading.Thread(target=done).start()
+    handlers: list[threading.Thread] = []
+
+    def handle(done: Callable[[], None]) -> None:
+        handlers.append(threading.Thread(target=done))
+        handlers[0].start()
+
+    rig.author.kill_handlers = handle
     rig.say(4002)
     assert rig.wait_for_exit() == 137
+    handlers[0].join(10)  # it may still be about to wake a heartbeat whose sockets are closed next
 
 
 def test_the_end_of_the_hub_does_not_make_a_stop_of_a_kill(rig: Rig) -> None:
