@@ -10,7 +10,7 @@ from typing import Any, cast
 import orjson
 
 from runner.pump import InputSource, pump_output
-from runner.sockets import FULL, SocketReader, SocketWriter
+from runner.sockets import FULL, SocketReader, SocketWriter, keep_heap
 from sequence_sdk.content import ContentType
 from sequence_sdk.stream import Stream
 
@@ -152,6 +152,7 @@ async def _by_hand(blocks: list[bytes]) -> list[bytes]:
 
 @contextmanager
 def _author(setup: Setup) -> Iterator[Contenders]:
+    keep_heap()  # as a runner does; it is for both
     count = setup.sizes.items // _TIMES
     payload = Payload(Kind.MESSAGES, count)
     sent = b"".join(payload.blocks())

@@ -15,6 +15,8 @@ from typing import Any, cast
 import orjson
 import uvloop
 
+from runner.sockets import keep_heap
+
 from .authors import PASS_ON, function
 from .payload import ITEM, Checker, Kind, Payload, WrongResult
 from .wire import LAST_CHUNK, READ_SIZE, Address, Connection, connect, prepare, request_head
@@ -104,6 +106,7 @@ def relay(listener_port: int, target: Address) -> None:
 
 def list_loop(count: int) -> float:
     """Return the lines a second that the author's loop takes from a list and gives to nobody."""
+    keep_heap()  # as a runner does: the loop is not to wait for pages that glibc has given back
     payload = Payload(Kind.LINES, count)
     lines = b"".join(payload.blocks()).decode().splitlines(keepends=True)
 
@@ -126,6 +129,7 @@ def list_loop(count: int) -> float:
 
 def hand_loop(count: int) -> float:
     """Return the messages a second that a loop of ``loads`` and ``dumps`` manages."""
+    keep_heap()
     payload = Payload(Kind.MESSAGES, count)
     lines = b"".join(payload.blocks()).splitlines(keepends=True)
     written: list[bytes] = []
