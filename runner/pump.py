@@ -6,7 +6,16 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from sequence_sdk.content import DECODERS, ENCODERS, ContentType, Decoder, Refuse, bad_output, refuse_nothing
+from sequence_sdk.content import (
+    DECODERS,
+    ENCODERS,
+    ContentType,
+    Decoder,
+    Refuse,
+    bad_output,
+    block_encoder,
+    refuse_nothing,
+)
 from sequence_sdk.errors import ContentError
 
 from .errors import LinkLost
@@ -15,6 +24,8 @@ from .protocol.input_header import InputHeaderDecoder
 from .sockets import FULL, SocketReader, SocketWriter
 
 _TURN = 0.01  # seconds after which the loop is due a turn, whether or not the author's code ever waits
+_SHORT = 0.0005  # seconds between two looks at the clock: a few items may come before the next one
+_UNTIMED = 3  # of them, no more: each may take as long as it likes
 _SINGLY = (
     64  # items that leave one by one after code that did not wait: it may do so again before the next item
 )
@@ -128,7 +139,7 @@ async def pump_output(outputs: AsyncIterator[Any], kind: ContentType, writer: So
     """
     encode = ENCODERS[kind]()
     try:
-        await _write_items(outputs, encode, writer)
+        await _write_items(outputs, kind, encode, writer)
     except BaseException as reason:
         try:
             close = getattr(outputs, "aclose", None)
@@ -147,47 +158,82 @@ async def pump_output(outputs: AsyncIterator[Any], kind: ContentType, writer: So
 
 
 async def _write_items(
-    outputs: AsyncIterator[Any], encode: Callable[[Any], bytes], writer: SocketWriter
+    outputs: AsyncIterator[Any], kind: ContentType, encode: Callable[[Any], bytes], writer: SocketWriter
 ) -> None:
-    loop, clock = asyncio.get_running_loop(), time.monotonic
-    batch: list[bytes] = []  # leaves when the loop has its turn
+    loop = asyncio.get_running_loop()
+    encode_quickly, line_end = block_encoder(kind)
+    batch: list[bytes] = []  # without line ends; leaves when the loop has its turn
     handed_over = 0  # items
     size = 0  # bytes of the batch, and of what the hub has not read
+    untimed = 0  # items that may join the batch without a look at the clock; none while there is no batch
 
     def hand_over() -> None:
-        nonlocal size, handed_over
+        nonlocal size, handed_over, untimed
+        untimed = 0
         if batch:
             handed_over += len(batch)
-            size = writer.send(b"".join(batch))
+            if line_end:
+                batch.append(b"")  # so that there is one behind the last item, too
+            size = writer.send(line_end.join(batch))
             batch.clear()
 
-    singly, last_turn = _SINGLY, clock()
+    pace = _Pace()
     append = batch.append
     try:
         async for item in outputs:
             try:
-                data = encode(item)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise bad_output(handed_over + len(batch) + 1, error, item) from None
-            now = clock()
-            if not batch:
-                loop.call_soon(hand_over)
-                if not singly:  # the code has waited since the last item, and let it leave
-                    last_turn = now
+                data = encode_quickly(item)
+            except (TypeError, ValueError, RecursionError):
+                data = _encoded(item, encode, handed_over + len(batch) + 1).removesuffix(line_end)
             append(data)
             size += len(data)
-            if now - last_turn > _TURN:
-                singly = _SINGLY
-            elif singly:
-                singly -= 1
+            if untimed and size < FULL:
+                untimed -= 1
+                continue
+            is_first = len(batch) == 1
+            if is_first:
+                loop.call_soon(hand_over)
+            untimed = pace.look(is_first=is_first)
             if size >= FULL:
                 hand_over()
                 await writer.drain()
                 size = 0
-            elif singly:
+            elif pace.singly:
                 await asyncio.sleep(0)
             else:
                 continue
-            last_turn = clock()
+            pace.turned()
     finally:
         hand_over()
+
+
+def _encoded(item: Any, encode: Callable[[Any], bytes], number: int) -> bytes:
+    try:
+        return encode(item)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise bad_output(number, error, item) from None
+
+
+class _Pace:
+    """Tells when items are due to leave one by one, and how many may come before the next look at the clock."""
+
+    def __init__(self) -> None:
+        self.singly = _SINGLY  # items that still do
+        self._last_turn = self._last_look = time.monotonic()
+
+    def look(self, *, is_first: bool) -> int:
+        """Look at the clock for an item; return how many may come before the next look."""
+        now = time.monotonic()
+        is_quick = now - self._last_look < _SHORT
+        self._last_look = now
+        if is_first and not self.singly:  # the code has waited since the last item, and let it leave
+            self._last_turn = now
+        if now - self._last_turn > _TURN:
+            self.singly = _SINGLY
+        elif self.singly:
+            self.singly -= 1
+        return _UNTIMED if is_quick and not self.singly else 0
+
+    def turned(self) -> None:
+        """Note that the loop has had a turn."""
+        self._last_turn = time.monotonic()

@@ -340,11 +340,10 @@ def ndjson_encoder() -> Callable[[Any], bytes]:
 
     It raises TypeError for what has no JSON, and ValueError for text that has no UTF-8, circles and deep nesting.
     """
-    _, dumps = json_functions()
 
     def encode(item: Any) -> bytes:
         try:
-            return dumps(item) + b"\n"
+            return _dumps(item) + b"\n"
         except TypeError as error:
             raise TypeError(
                 f"application/x-ndjson takes JSON values: {error}; convert it, "
@@ -387,6 +386,20 @@ ENCODERS: dict[ContentType, Callable[[], Callable[[Any], bytes]]] = {
     ContentType.NDJSON: ndjson_encoder,
     ContentType.OCTETS: octet_encoder,
 }
+
+
+def block_encoder(kind: ContentType) -> tuple[Callable[[Any], bytes], bytes]:
+    """Return what encodes an item of a block without its line end, and the line end.
+
+    It is the quick way: what it refuses with TypeError, ValueError or RecursionError, the encoder of ``ENCODERS`` may take.
+    """
+    if kind is not ContentType.NDJSON:
+        return ENCODERS[kind](), b""
+    try:
+        import orjson  # noqa: PLC0415 - never before the author's code
+    except ImportError:
+        return _dumps, b"\n"
+    return orjson.dumps, b"\n"
 
 
 def bad_output(number: int, error: Exception, item: object) -> BadOutput:

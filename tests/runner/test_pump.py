@@ -137,6 +137,75 @@ async def test_a_bad_item_names_its_number_and_what_was_before_it_is_written(
     assert theirs.recv(10) == b"a"
 
 
+async def test_items_that_take_the_long_way_keep_their_place_and_their_number(
+    link: tuple[SocketWriter, socket.socket],
+) -> None:
+    writer, theirs = link
+    given: list[Any] = [10**30 if number % 3 else {"a": number} for number in range(500)]
+
+    async def items() -> AsyncIterator[Any]:
+        for item in given:
+            yield item
+        yield {1, 2}
+
+    reader = asyncio.ensure_future(drain(theirs))
+    with pytest.raises(BadOutput, match="output item 501: application/x-ndjson takes JSON values: set"):
+        await pump_output(items(), ContentType.NDJSON, writer)
+    writer.end()
+    written = await reader
+    assert written.endswith(b"\n")
+    assert [json.loads(line) for line in written.splitlines()] == given
+
+
+async def test_an_item_is_written_as_it_was_when_it_was_given(
+    link: tuple[SocketWriter, socket.socket],
+) -> None:
+    writer, theirs = link
+
+    async def items() -> AsyncIterator[Any]:
+        item = {"a": 0}
+        while item["a"] < 1000:
+            yield item
+            item["a"] += 1
+
+    reader = asyncio.ensure_future(drain(theirs))
+    await pump_output(items(), ContentType.NDJSON, writer)
+    writer.end()
+    assert [json.loads(line)["a"] for line in (await reader).splitlines()] == list(range(1000))
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+async def test_quick_code_that_becomes_slow_holds_up_four_items_at_most(
+    link: tuple[SocketWriter, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, theirs = link
+    clock = Clock()
+    monkeypatch.setattr("runner.pump.time", clock)
+    waiting: list[int] = []
+
+    async def items() -> AsyncIterator[str]:
+        for _ in range(500):  # more than leave one by one to begin with
+            yield "q"
+        received = len(theirs.recv(1 << 20, socket.MSG_PEEK))
+        assert received < 500
+        for number in range(100):
+            clock.now += 1.0
+            yield "s"
+            waiting.append(500 + number + 1 - len(theirs.recv(1 << 20, socket.MSG_PEEK)))
+
+    await pump_output(items(), ContentType.TEXT, writer)
+    assert all(count == 0 for count in waiting[4:])
+
+
 async def test_cancelling_closes_the_sequence_and_writes_what_it_gave(
     link: tuple[SocketWriter, socket.socket],
 ) -> None:

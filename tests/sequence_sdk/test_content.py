@@ -20,7 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sequence_sdk import BadInput, BadOutput, ContentType, UnsupportedContentType
-from sequence_sdk.content import DECODERS, ENCODERS, MAX_ITEM, bad_output, decode_all, json_functions
+from sequence_sdk.content import (
+    DECODERS,
+    ENCODERS,
+    MAX_ITEM,
+    bad_output,
+    block_encoder,
+    decode_all,
+    json_functions,
+)
 
 TEXT, NDJSON, OCTETS = ContentType.TEXT, ContentType.NDJSON, ContentType.OCTETS
 ENGINES = ["orjson", "json"]
@@ -412,6 +420,47 @@ def test_text_that_is_sent_arrives(items, places):
 def test_octets_that_are_sent_arrive(items):
     encode = ENCODERS[OCTETS]()
     assert b"".join(decode_all(OCTETS, map(encode, items))) == b"".join(items)
+
+
+@given(VALUES)
+def test_values_written_for_somebody_else_are_as_the_encoder_writes_them(value):
+    for library in ENGINES:
+        with using(library):
+            _, dumps = json_functions()
+            assert dumps(value) + b"\n" == ENCODERS[NDJSON]()(value)
+
+
+@pytest.mark.parametrize("value", [10**30, {1: [None]}])
+def test_what_orjson_does_not_write_the_standard_library_does(engine, value):
+    _, dumps = json_functions()
+    assert (
+        dumps(value) + b"\n"
+        == ENCODERS[NDJSON]()(value)
+        == json.dumps(value, separators=(",", ":")).encode() + b"\n"
+    )
+
+
+@pytest.mark.parametrize("library", ENGINES)
+@given(values=st.lists(VALUES, min_size=1, max_size=5))
+def test_a_block_of_json_has_the_bytes_of_its_items(library, values):
+    with using(library):
+        encode, (quick, line_end) = ENCODERS[NDJSON](), block_encoder(NDJSON)
+        whole = b"".join(map(encode, values))
+        assert line_end.join([*(in_block(quick, encode, line_end, value) for value in values), b""]) == whole
+
+
+def in_block(quick, encode, line_end, value):
+    try:
+        return quick(value)
+    except TypeError:  # an integer beyond 64 bits, to orjson
+        return encode(value).removesuffix(line_end)
+
+
+@pytest.mark.parametrize(("kind", "item", "written"), [(TEXT, "a", b"a"), (OCTETS, bytearray(b"a"), b"a")])
+def test_a_block_of_text_or_octets_has_no_line_ends_of_ours(kind, item, written):
+    encode, line_end = block_encoder(kind)
+    assert encode(item) == written
+    assert line_end == b""
 
 
 @given(st.lists(VALUES, max_size=3))
