@@ -24,8 +24,6 @@ from .protocol.input_header import InputHeaderDecoder
 from .sockets import FULL, SocketReader, SocketWriter
 
 _TURN = 0.01  # seconds after which the loop is due a turn, whether or not the author's code ever waits
-_SHORT = 0.0005  # seconds between two looks at the clock: a few items may come before the next one
-_UNTIMED = 3  # of them, no more: each may take as long as it likes
 _SINGLY = (
     64  # items that leave one by one after code that did not wait: it may do so again before the next item
 )
@@ -160,16 +158,14 @@ async def pump_output(outputs: AsyncIterator[Any], kind: ContentType, writer: So
 async def _write_items(
     outputs: AsyncIterator[Any], kind: ContentType, encode: Callable[[Any], bytes], writer: SocketWriter
 ) -> None:
-    loop = asyncio.get_running_loop()
+    loop, clock = asyncio.get_running_loop(), time.monotonic
     encode_quickly, line_end = block_encoder(kind)
     batch: list[bytes] = []  # without line ends; leaves when the loop has its turn
     handed_over = 0  # items
     size = 0  # bytes of the batch, and of what the hub has not read
-    untimed = 0  # items that may join the batch without a look at the clock; none while there is no batch
 
     def hand_over() -> None:
-        nonlocal size, handed_over, untimed
-        untimed = 0
+        nonlocal size, handed_over
         if batch:
             handed_over += len(batch)
             if line_end:
@@ -177,7 +173,7 @@ async def _write_items(
             size = writer.send(line_end.join(batch))
             batch.clear()
 
-    pace = _Pace()
+    singly, last_turn = _SINGLY, clock()
     append = batch.append
     try:
         async for item in outputs:
@@ -185,24 +181,26 @@ async def _write_items(
                 data = encode_quickly(item)
             except (TypeError, ValueError, RecursionError):
                 data = _encoded(item, encode, handed_over + len(batch) + 1).removesuffix(line_end)
+            now = clock()
+            if not batch:
+                loop.call_soon(hand_over)
+                if not singly:  # the code has waited since the last item, and let it leave
+                    last_turn = now
             append(data)
             size += len(data)
-            if untimed and size < FULL:
-                untimed -= 1
-                continue
-            is_first = len(batch) == 1
-            if is_first:
-                loop.call_soon(hand_over)
-            untimed = pace.look(is_first=is_first)
+            if now - last_turn > _TURN:
+                singly = _SINGLY
+            elif singly:
+                singly -= 1
             if size >= FULL:
                 hand_over()
                 await writer.drain()
                 size = 0
-            elif pace.singly:
+            elif singly:
                 await asyncio.sleep(0)
             else:
                 continue
-            pace.turned()
+            last_turn = clock()
     finally:
         hand_over()
 
@@ -212,28 +210,3 @@ def _encoded(item: Any, encode: Callable[[Any], bytes], number: int) -> bytes:
         return encode(item)
     except (TypeError, ValueError, RecursionError) as error:
         raise bad_output(number, error, item) from None
-
-
-class _Pace:
-    """Tells when items are due to leave one by one, and how many may come before the next look at the clock."""
-
-    def __init__(self) -> None:
-        self.singly = _SINGLY  # items that still do
-        self._last_turn = self._last_look = time.monotonic()
-
-    def look(self, *, is_first: bool) -> int:
-        """Look at the clock for an item; return how many may come before the next look."""
-        now = time.monotonic()
-        is_quick = now - self._last_look < _SHORT
-        self._last_look = now
-        if is_first and not self.singly:  # the code has waited since the last item, and let it leave
-            self._last_turn = now
-        if now - self._last_turn > _TURN:
-            self.singly = _SINGLY
-        elif self.singly:
-            self.singly -= 1
-        return _UNTIMED if is_quick and not self.singly else 0
-
-    def turned(self) -> None:
-        """Note that the loop has had a turn."""
-        self._last_turn = time.monotonic()
