@@ -77,7 +77,7 @@ def test_the_first_is_made_soon_and_the_others_when_it_has_been_quiet_for_a_whil
     assert reserves.patience(0) == 3
     open_sockets.append(socket.socket())
     reserves.add(open_sockets[-1])
-    assert reserves.patience(0) == 50
+    assert reserves.patience(0) == 10
 
 
 def test_where_there_was_no_room_none_is_made_before_the_next_request(
