@@ -20,6 +20,7 @@ from .api import events, instances, kept, sequences, streams, topics
 from .api import hub as hub_api
 from .api.access import cors
 from .api.answers import HUB
+from .api.chunked import BodyRunner
 from .api.door import door
 from .api.hub import AUDIT, LOAD, LOG, health_handler, health_path
 from .api.paths import ExtraSlashes
@@ -132,7 +133,7 @@ async def serve(settings: Settings) -> AsyncIterator[RunningHub]:
         await hub.open()
         adapter.warm()
         try:
-            runner = web.AppRunner(
+            runner = BodyRunner(
                 make_application(hub, access=access, log=log),
                 handler_cancellation=True,  # a reader that goes away is let go at once
                 shutdown_timeout=1.0,

@@ -14,7 +14,7 @@ from runner.protocol.messages import Pang
 from .errors import Gone, HubError
 from .instances import Instance
 from .topics import Topic, Topics
-from .windows import StreamFailed, WindowError
+from .windows import LARGE_READ, StreamFailed, WindowError
 
 _DEFAULT_TYPE = "text/plain"  # of an output to a new topic, where nobody says what it is
 
@@ -97,8 +97,8 @@ class Router:
             with topic.open() as cursor:
                 cursor.patient = True  # an Instance may take its time over an item; it is never cut off
                 link = await (instance.begin_input(topic.content_type) if prologue else instance.input.link())
-                while chunk := await cursor.read():
-                    link.write(chunk)
+                while (pieces := await cursor.read_pieces(LARGE_READ))[0]:
+                    link.write(*pieces)
                     await link.drain()
             await instance.input.end()
         except (Gone, ConnectionError, WindowError):

@@ -15,6 +15,7 @@ from typing import Literal, Protocol, Self, TypeAlias
 
 DEFAULT_CAPACITY = 1024 * 1024  # bytes
 DEFAULT_READ = 256 * 1024  # bytes; what uvloop reads from a socket at once
+LARGE_READ = 512 * 1024  # bytes; what is read of a large body at once, so that it goes on as it came
 
 # Writes are merged up to this size, so that a stream of single bytes costs its bytes and not an object each.
 MERGE_BYTES = 4 * 1024

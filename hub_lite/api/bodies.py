@@ -46,10 +46,32 @@ async def _received(content: StreamReader) -> list[bytes]:
 async def pieces(request: web.Request) -> AsyncIterator[tuple[bytes, bool]]:
     """Yield a body as ``chunks`` does, each piece with whether it ends a chunk of the request.
 
-    A body of announced length has no chunks: its pieces end none.
+    Shape: whole chunks that came together may be one piece. A body of announced length has no chunks: its pieces end
+    none.
     """
-    while not request.content.at_eof():  # asked first: of a request without a body there is no last piece
-        yield await _whole(request, request.content.readchunk)
+    while not request.content.at_eof():
+        for piece in await _whole(request, partial(_marked, request.content)):
+            yield piece
+
+
+async def _marked(content: StreamReader) -> list[tuple[bytes, bool]]:
+    if content._exception is not None:
+        raise content._exception
+    while not content._buffer and not content._http_chunk_splits and not content._eof:
+        await content._wait("pieces")
+    pieces = []
+    if not content._buffer and content._http_chunk_splits:
+        content._http_chunk_splits.clear()  # the end of a chunk came after its last byte was taken
+        pieces.append((b"", True))
+    for _ in range(len(content._buffer)):
+        piece = content._read_nowait_chunk(-1)  # which ends where a chunk does, or before
+        ends = content._http_chunk_splits
+        if ends and ends[0] == content._cursor:
+            ends.popleft()
+            pieces.append((piece, True))
+        else:
+            pieces.append((piece, False))
+    return pieces
 
 
 async def _whole(request: web.Request, read: Callable[[], Awaitable[T]]) -> T:

@@ -9,7 +9,15 @@ from aiohttp.abc import AbstractStreamWriter
 
 from hub_lite.errors import BadRequest, HubError
 from hub_lite.transports import write_together
-from hub_lite.windows import Cursor, OffsetOutOfRange, ReaderStalled, Start, StreamFailed, WindowClosed
+from hub_lite.windows import (
+    LARGE_READ,
+    Cursor,
+    OffsetOutOfRange,
+    ReaderStalled,
+    Start,
+    StreamFailed,
+    WindowClosed,
+)
 from runner.protocol.log_record import Level, LogRecord, encode_log
 
 from .answers import OCTETS
@@ -160,7 +168,7 @@ class _Outlet:
 
 async def _copy(cursor: Cursor, outlet: _Outlet, lost: Lost | None, *, lines: bool) -> None:
     skipping = False  # the rest of a line whose beginning is lost
-    while (pieces := await cursor.read_pieces())[0]:
+    while (pieces := await cursor.read_pieces(LARGE_READ))[0]:
         missed = cursor.take_missed()
         if not missed and not skipping:
             await outlet.write(*pieces)
