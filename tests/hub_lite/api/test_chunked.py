@@ -164,6 +164,7 @@ wires = st.lists(st.one_of(heads, framed, tails, st.just(LAST)), min_size=1, max
 
 @given(wires, st.lists(st.integers(0, 700), max_size=6))
 @example(HEAD + frame(b"abc") + LAST + HEAD + frame(b"d") + LAST, [])
+@example(HEAD + frame(b"ab\r\n0\r\n\r\nHEAD") + LAST, [len(HEAD) + 12])
 @example(HEAD + frame(b"abc") + LAST + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", [len(HEAD)])
 @example(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n" + HEAD, [47])
 @example(HEAD[:-2] + b"\r\n3\r\nabc\r\n" + LAST, [len(HEAD) - 2])
