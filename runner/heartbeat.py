@@ -160,14 +160,12 @@ class Heartbeat:
         return self._answer
 
     def attach(self, author: Author) -> None:
-        """Say who answers probes, stops and events from now on, send the first report, and begin to beat.
+        """Say who answers probes, stops and events from now on, and send the first report.
 
         Events that came before are gone, for nobody had asked for them.
         """
         self._report(self._last_report)
         self._author = author
-        self._next_beat = time.monotonic() + self._interval
-        self._wake()
 
     def detach(self) -> None:
         """Say that the author's loop is over. Reports go on, with the last there was, until the process ends.
@@ -376,6 +374,7 @@ class Heartbeat:
         match message:
             case Pong():
                 self._answer = message
+                self._next_beat = time.monotonic() + self._interval  # here, where nobody has to be woken for it
                 self._pong.set()
             case Stop():
                 self._handle(StopRequested(message.timeout_ms, message.can_keep_alive))

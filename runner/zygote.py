@@ -42,8 +42,9 @@ READY = b"ready"
 FORK = b"fork"
 _REHEARSALS = 8  # CPython 3.11 looks at what a function does in its ninth run
 _DESCRIPTORS = 2  # that come with a request
-_IDLE_MS = 3  # without a request, after which there is time to make a reserve where there is none
-_LATER_MS = 10  # the same where there is one: what has just been started comes first
+_IDLE_MS = 3  # without a request, after which there is time to make a reserve
+_BURST_MS = 50  # the same after several requests: what they have started comes first
+_NEXT_MS = 10  # and then between two reserves
 _MEMORY = 30.0  # seconds for which a burst of starts is remembered
 _READ = 65536  # bytes
 _STDERR = 2
@@ -132,7 +133,9 @@ class Reserves:
     def patience(self, now: float) -> int | None:
         """Return for how many milliseconds without a request nothing is to be done; None is for ever."""
         if self.is_short:
-            return _LATER_MS if self._ready else _IDLE_MS
+            if self._ready:
+                return _NEXT_MS
+            return _IDLE_MS if self._requests <= 1 else _BURST_MS
         if self._period_ends is not None:
             return max(0, int((self._period_ends - now) * 1000) + 1)
         return None

@@ -15,6 +15,10 @@ MAX_LINE = 1024 * 1024  # bytes; a peer that sends no newline must not fill us
 _SHOWN = 80  # characters of a bad line that an error repeats
 
 
+# One of each: json.dumps and json.loads would make one for every message.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
 def encode(message: Message, *, line_end: bytes = b"\n") -> bytes:
     """Return one line: ``[code,payload]`` and ``line_end``.
 
@@ -22,7 +26,7 @@ def encode(message: Message, *, line_end: bytes = b"\n") -> bytes:
         LocalProtocolError: the payload is not JSON (a NaN, an object of the author's) or longer than a line may be.
     """
     try:
-        text = json.dumps([message.code, message.to_payload()], separators=(",", ":"), allow_nan=False)
+        text = _ENCODER.encode([message.code, message.to_payload()])
     except (TypeError, ValueError, RecursionError) as error:
         raise LocalProtocolError(f"{type(message).__name__}: the payload is not JSON: {error}") from error
     if len(text) > MAX_LINE:
@@ -36,6 +40,9 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
 def decode_line(line: bytes) -> Message:
     """Return the message of one line, its end taken off.
 
@@ -43,7 +50,7 @@ def decode_line(line: bytes) -> Message:
         RemoteProtocolError: the line is no message; the text shows it, cut.
     """
     try:
-        value = json.loads(line, parse_constant=_no_constant)
+        value = _DECODER.decode(line.decode(json.detect_encoding(line), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"not JSON ({error}): {_shown(line)}") from None
     if not (isinstance(value, list) and len(value) == 2):
