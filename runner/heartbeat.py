@@ -374,7 +374,8 @@ class Heartbeat:
         match message:
             case Pong():
                 self._answer = message
-                self._next_beat = time.monotonic() + self._interval  # here, where nobody has to be woken for it
+                # Here, in the thread: nobody has to wake it for that.
+                self._next_beat = time.monotonic() + self._interval
                 self._pong.set()
             case Stop():
                 self._handle(StopRequested(message.timeout_ms, message.can_keep_alive))
