@@ -215,11 +215,10 @@ class Zygote:
                 first, _, rest = answer.partition(b"\n")
                 pid = int(first)
                 given = dict(zip(Channel, links, strict=False))
-                if pid < 0 or len(given) < len(
-                    Channel
-                ):  # those it has not got have no room here; it ends without them
-                    error = os.strerror(-pid if pid < 0 else errno.EMFILE)
-                    raise Unavailable(f"the runner could not be started: {error}")
+                if pid > 0 and len(given) < len(Channel):
+                    pid = -errno.EMFILE  # the other links have no room here; the runner ends without them
+                if pid < 0:
+                    raise Unavailable(f"the runner could not be started: {os.strerror(-pid)}")
                 unborn.pop_all()
         except (BrokenPipeError, ConnectionResetError):
             self._read()  # it may be gone, and the loop has not seen that yet
